@@ -1,0 +1,340 @@
+"""Checks our methods against numbers that their authors' code gave (golden files).
+
+A golden file is a pair NAME.json (settings) and NAME.npz (tokens, parameters, and the outputs, losses and gradients that the
+authors' code computed from them in float64). The settings build the model through `models.backbone.build`, as a cell
+does; the parameters are copied in; every stored output, loss and gradient is compared. An array that is neither an
+input nor compared is a failure, so nothing can be left out unnoticed.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.backbone import Backbone, BackboneSettings, build
+from models.errors import SettingsError
+from models.registry import METHODS
+from models.state import State
+
+LIMIT = 1e-9
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What one golden file asks for: a method and the model around it.
+
+    Args:
+        layout: ``log_probs`` or ``nll_per_token``, what the outputs are stored as.
+        noise: u per block, or None.
+    """
+
+    method: str
+    settings: dict[str, Any]
+    backbone: BackboneSettings
+    block_length: int
+    vocabulary: int
+    layout: str
+    noise: list[float] | None = None
+
+
+@dataclass
+class Verdict:
+    """The outcome of one golden file: the largest relative errors, how many arrays were compared, and what was wrong."""
+
+    name: str
+    method: str
+    impl: str
+    worst_output: float = 0.0
+    worst_gradient: float = 0.0
+    compared: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems and self.compared > 0
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    """max |ours - theirs| / max |theirs|, or max |ours - theirs| where theirs is all zero; infinite for NaN or another shape."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    difference = float((ours - theirs).abs().max())
+    scale = float(theirs.abs().max())
+    error = difference / scale if scale > 0 else difference
+    return error if error == error else float("inf")
+
+
+def read_settings(path: Path) -> Golden:
+    """The settings of a golden file's json. Raises SettingsError, naming file and key, for what cannot be read."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        kind = raw["kind"]
+        if kind not in READERS:
+            raise SettingsError("kind", f"{kind!r} is not known", f"Known: {', '.join(READERS)}.", str(path))
+        return READERS[kind](raw)
+    except KeyError as error:
+        raise SettingsError(
+            str(error.args[0]), "is missing", "A golden file's json must have it.", str(path)
+        ) from error
+    except json.JSONDecodeError as error:
+        raise SettingsError(path.name, f"is no JSON: {error}", "Replace the file by an undamaged copy.") from error
+
+
+def _first_family(raw: dict[str, Any], method: str, settings: dict[str, Any]) -> Golden:
+    for key in ("feedback", "adapt_span_layer", "expire_span_layerdrop", "dropout"):
+        if raw[key]:
+            raise SettingsError(key, f"is {raw[key]}", "Parity is defined for files in which it is off.")
+    return Golden(
+        method=method,
+        settings=settings,
+        backbone=BackboneSettings(
+            layers=raw["nlayers"],
+            width=raw["hid_sz"],
+            feedforward=raw["inner_hid_sz"],
+            heads=raw["nheads"],
+            head_dim=raw["head_dim"],
+            dropout=raw["dropout"],
+            pre_norm=raw["pre_norm"],
+        ),
+        block_length=raw["mem_sz"],
+        vocabulary=raw["vocab_sz"],
+        layout="log_probs",
+        noise=raw["noise"],
+    )
+
+
+def _transformer_xl(raw: dict[str, Any]) -> Golden:
+    return _first_family(raw, "transformer_xl", {"memory_length": raw["attn_lim"]})
+
+
+def _adaptive_span(raw: dict[str, Any]) -> Golden:
+    settings = {
+        "max_span": raw["attn_lim"],
+        "ramp": raw["adapt_span_len"],
+        "coefficient": raw["adapt_span_loss"],
+        "trim_step": raw["adapt_span_trim_step"],
+    }
+    return _first_family(raw, "adaptive_span", settings)
+
+
+def _compressive(raw: dict[str, Any]) -> Golden:
+    settings = {"memory_length": raw["attn_lim"], "compress_size": raw["compress_size"], "rate": raw["compress_rate"]}
+    return _first_family(raw, "compressive", settings)
+
+
+def _expire_span(raw: dict[str, Any]) -> Golden:
+    settings = {
+        "max_span": raw["attn_lim"],
+        "ramp": raw["expire_span_ramp"],
+        "coefficient": raw["expire_span_loss"],
+        "initial_fraction": raw["expire_span_init_percentage"],
+        "pre_div": raw["expire_span_pre_div"],
+        "noisy": raw["expire_span_noisy"],
+        "layer_drop": raw["expire_span_layerdrop"],
+    }
+    return _first_family(raw, "expire_span", settings)
+
+
+def _dai(raw: dict[str, Any]) -> Golden:
+    return Golden(
+        method="transformer_xl",
+        settings={
+            "memory_length": raw["mem_len"],
+            "positions": "sinusoidal",
+            "same_length": raw["same_length"],
+            "clamp_len": max(raw["clamp_len"], 0),
+            "tie_output": raw["tie_weight"],
+        },
+        backbone=BackboneSettings(
+            layers=raw["n_layer"],
+            width=raw["d_model"],
+            feedforward=raw["d_inner"],
+            heads=raw["n_head"],
+            head_dim=raw["d_head"],
+            pre_norm=raw["pre_lnorm"],
+        ),
+        block_length=raw["tgt_len"],
+        vocabulary=raw["vocab"],
+        layout="nll_per_token",
+    )
+
+
+READERS = {
+    "xl": _transformer_xl,
+    "adapt": _adaptive_span,
+    "comp": _compressive,
+    "exp": _expire_span,
+    "transformer_xl_dai2019": _dai,
+}
+
+# Their parameter name (with {} for the layer) -> ours.
+FIRST_FAMILY = {
+    "in_emb.weight": "encoder.weight",
+    "out.out_emb.weight": "head.weight",
+    "out.out_emb.bias": "head.bias",
+    "out_norm.weight": "norm.weight",
+    "out_norm.bias": "norm.bias",
+    "layers.{}.attn.proj_query.weight": "blocks.{}.mixer.project.query.weight",
+    "layers.{}.attn.proj_key.weight": "blocks.{}.mixer.project.key.weight",
+    "layers.{}.attn.proj_val.weight": "blocks.{}.mixer.project.value.weight",
+    "layers.{}.attn.proj_out.weight": "blocks.{}.mixer.project.output.weight",
+    "layers.{}.attn.attn.key_pe": "shared.p",
+    "layers.{}.attn.attn.adaptive_span.mask.size_ratio": "blocks.{}.mixer.ratio",
+    "layers.{}.attn.attn.expire_span.span_predictor.weight": "blocks.{}.mixer.predictor.weight",
+    "layers.{}.attn.attn.expire_span.span_predictor.bias": "blocks.{}.mixer.predictor.bias",
+    "layers.{}.ff.fc1.weight": "blocks.{}.expand.weight",
+    "layers.{}.ff.fc1.bias": "blocks.{}.expand.bias",
+    "layers.{}.ff.fc2.weight": "blocks.{}.contract.weight",
+    "layers.{}.ff.fc2.bias": "blocks.{}.contract.bias",
+    "layers.{}.norm1.weight": "blocks.{}.norm1.weight",
+    "layers.{}.norm1.bias": "blocks.{}.norm1.bias",
+    "layers.{}.norm2.weight": "blocks.{}.norm2.weight",
+    "layers.{}.norm2.bias": "blocks.{}.norm2.bias",
+}
+DAI = {
+    "word_emb.emb_layers.0.weight": "encoder.weight",
+    "crit.out_layers.0.weight": "head.weight",
+    "crit.out_layers.0.bias": "head.bias",
+    "r_w_bias": "shared.u",
+    "r_r_bias": "shared.v",
+    "layers.{}.dec_attn.qkv_net.weight": "blocks.{}.mixer.qkv.weight",
+    "layers.{}.dec_attn.r_net.weight": "blocks.{}.mixer.relative.weight",
+    "layers.{}.dec_attn.o_net.weight": "blocks.{}.mixer.output.weight",
+    "layers.{}.dec_attn.layer_norm.weight": "blocks.{}.norm1.weight",
+    "layers.{}.dec_attn.layer_norm.bias": "blocks.{}.norm1.bias",
+    "layers.{}.pos_ff.CoreNet.0.weight": "blocks.{}.expand.weight",
+    "layers.{}.pos_ff.CoreNet.0.bias": "blocks.{}.expand.bias",
+    "layers.{}.pos_ff.CoreNet.3.weight": "blocks.{}.contract.weight",
+    "layers.{}.pos_ff.CoreNet.3.bias": "blocks.{}.contract.bias",
+    "layers.{}.pos_ff.layer_norm.weight": "blocks.{}.norm2.weight",
+    "layers.{}.pos_ff.layer_norm.bias": "blocks.{}.norm2.bias",
+}
+
+
+def our_name(theirs: str, layout: str) -> str | None:
+    """Our name of the authors' parameter, or None if it is not known."""
+    table = FIRST_FAMILY if layout == "log_probs" else DAI
+    parts = theirs.split(".")
+    if parts[0] == "layers" and len(parts) > 1 and parts[1].isdigit():
+        general = ".".join(["layers", "{}", *parts[2:]])
+        return table[general].format(parts[1]) if general in table else None
+    return table.get(theirs)
+
+
+def build_model(golden: Golden, impl: str) -> Backbone:
+    """The model that the golden file describes, in float64 and training mode."""
+    settings = METHODS.load(golden.method).Settings(**golden.settings)
+    width = golden.backbone.width
+    encoder, head = nn.Embedding(golden.vocabulary, width), nn.Linear(width, golden.vocabulary)
+    model = build(golden.method, settings, golden.backbone, golden.block_length, encoder, head, impl)
+    return model.double().train()
+
+
+def check_file(path: Path, impl: str = "reference", limit: float = LIMIT) -> Verdict:
+    """Compares one golden file (its json's path) with our method.
+
+    Args:
+        impl: how the method is to be computed.
+        limit: the largest relative error that passes.
+    """
+    golden = read_settings(path)
+    verdict = Verdict(path.stem, golden.method, impl)
+    try:
+        with np.load(path.with_suffix(".npz")) as file:
+            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        verdict.problems.append(f"{path.stem}.npz cannot be read: {error}")
+        return verdict
+    model = build_model(golden, impl)
+    ours = dict(model.named_parameters())
+    names = copy_parameters(arrays, ours, golden.layout, verdict)
+    if verdict.problems:
+        return verdict
+    expected = {name: tensor for name, tensor in arrays.items() if name != "tokens" and not name.startswith("param/")}
+    computed = run_blocks(golden, model, arrays["tokens"], int(arrays[golden.layout].shape[0]))
+    for theirs, our in names.items():
+        grad = ours[our].grad
+        target = arrays.get(f"grad/{theirs}")
+        if grad is not None and target is not None:
+            computed[f"grad/{theirs}"] = grad.reshape(target.shape)
+    for name, target in expected.items():
+        if name not in computed:
+            verdict.problems.append(f"{name} was not computed by our model")
+            continue
+        error = relative_error(computed[name], target)
+        verdict.compared += 1
+        if name.startswith("grad/"):
+            verdict.worst_gradient = max(verdict.worst_gradient, error)
+        else:
+            verdict.worst_output = max(verdict.worst_output, error)
+        if not error <= limit:
+            verdict.problems.append(f"{name} differs by {error:.3g}, the limit is {limit:g}")
+    for theirs in names:
+        if f"grad/{theirs}" not in expected:
+            verdict.problems.append(f"grad/{theirs} is not in the file, so it cannot be checked")
+    return verdict
+
+
+def copy_parameters(
+    arrays: dict[str, Tensor], ours: dict[str, nn.Parameter], layout: str, verdict: Verdict
+) -> dict[str, str]:
+    """Copies every ``param/`` array into our model; returns their names -> ours. Problems go to the verdict."""
+    names: dict[str, str] = {}
+    for stored, tensor in arrays.items():
+        if not stored.startswith("param/"):
+            continue
+        theirs = stored.removeprefix("param/")
+        our = our_name(theirs, layout)
+        if our is None or our not in ours:
+            verdict.problems.append(f"{stored} has no place in our model")
+            continue
+        if tensor.numel() != ours[our].numel():
+            verdict.problems.append(f"{stored} has {tensor.numel()} elements, ours has {ours[our].numel()}")
+            continue
+        ours[our].data.copy_(tensor.reshape(ours[our].shape))
+        names[theirs] = our
+    verdict.problems += [f"our parameter {our} is not in the file" for our in sorted(set(ours) - set(names.values()))]
+    return names
+
+
+def run_blocks(golden: Golden, model: Backbone, tokens: Tensor, blocks: int) -> dict[str, Tensor]:
+    """Runs all blocks, back-propagating each one's loss, and returns outputs and losses under the file's names."""
+    length = golden.block_length
+    state: State = model.init_state(tokens.shape[0])
+    outputs: list[Tensor] = []
+    losses: list[Tensor] = []
+    aux_losses: list[Tensor] = []
+    for block in range(blocks):
+        window = tokens[:, block * length : (block + 1) * length + 1]
+        output = model(window[:, :-1], state, randomness=None if golden.noise is None else golden.noise[block])
+        state = output.state
+        log_probs = output.y.log_softmax(-1)  # [B, T, V]
+        nll = -log_probs.gather(-1, window[:, 1:, None]).squeeze(-1)  # [B, T]
+        (nll.mean() + output.aux_loss).backward()
+        outputs.append((log_probs if golden.layout == "log_probs" else nll).detach())
+        losses.append(nll.mean().detach())
+        aux_losses.append(output.aux_loss.detach())
+    return {golden.layout: torch.stack(outputs), "nll": torch.stack(losses), "aux_loss": torch.stack(aux_losses)}
+
+
+def check_folder(folder: Path, impl: str = "reference", limit: float = LIMIT) -> list[Verdict]:
+    """Compares all golden files of a folder. Raises SettingsError where there are none, or one cannot be read."""
+    stems = sorted({path.stem for ending in ("json", "npz") for path in folder.glob(f"*.{ending}")})
+    if not stems:
+        raise SettingsError(
+            "DIR", f"{folder} holds no golden files", "Give a folder with NAME.json and NAME.npz pairs."
+        )
+    for stem in stems:
+        for ending in ("json", "npz"):
+            if not (folder / f"{stem}.{ending}").is_file():
+                raise SettingsError(
+                    "DIR", f"{folder / stem}.{ending} is missing", "Each golden file is a json and an npz."
+                )
+    return [check_file(folder / f"{stem}.json", impl, limit) for stem in stems]

@@ -1,0 +1,133 @@
+"""Adaptive-Span: every head learns how far back it looks (Sukhbaatar et al. 2019, 1905.07799).
+
+The softmax weight at distance d of head h is multiplied by a mask that is 1 up to the head's span z_h L and falls to 0
+over a ramp of R steps, and the row is renormalised:
+
+    m_h(d) = clamp((z_h L + 1 - d) / R + 1, 0, 1),     a' = a m / (sum a m + 1e-8)
+
+z_h in [0, 1] is learned; its mean is charged with coefficient * L per layer. Keys beyond every head's reach are neither
+computed nor cached: the softmax runs over the newest K positions only,
+
+    need = max_h ceil(z_h L + R),     K = L - floor(max(0, L - need) / step) * step
+
+State: `memory` [B, S, E], the layer's last inputs. S keeps up to RESERVE slots beyond K, because spans may grow; what is
+missing after growth, and before the stream's start, counts as zero vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.backbone import BackboneSettings
+from models.errors import SettingsError
+from models.heads import Heads
+from models.mixer import Context, Mixed, Mixer, Sizes
+from models.positions import LearnedPositions, distances, position_scores
+from models.state import LayerState, pad_left
+
+CARD = {
+    "title": "Adaptive-Span",
+    "family": "learned window",
+    "paper": "Sukhbaatar et al. 2019, 1905.07799",
+    "impls": ["reference"],
+    "colour": "#E69F00",
+    "marker": "^",
+}
+RESERVE = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of `adaptive_span`."""
+
+    max_span: int = 512
+    """L, the longest span a head can learn."""
+    ramp: int = 32
+    """R, length of the linear ramp in steps."""
+    coefficient: float = 5e-4
+    """Weight of the span penalty: coefficient * L * mean of z, summed over layers."""
+    initial_ratio: float = 0.0
+    """z at initialisation, as a share of L."""
+    trim_step: int = 64
+    """Keys beyond every head's reach are left out in units of this many (`adapt_span_trim_step`)."""
+    position_scale: float = 1.0
+    """Standard deviation of the learned position vectors at initialisation."""
+
+
+def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:
+    """Raises SettingsError for settings that cannot work together."""
+    for name in ("max_span", "ramp", "trim_step"):
+        if getattr(settings, name) < 1:
+            raise SettingsError(f"method.adaptive_span.{name}", f"is {getattr(settings, name)}", "Give at least 1.")
+    if not 0 <= settings.initial_ratio <= 1:
+        raise SettingsError(
+            "method.adaptive_span.initial_ratio", f"is {settings.initial_ratio}", "Give a share in [0, 1]."
+        )
+
+
+class Method(Mixer):
+    """Attention whose heads each learn their span (methods.md, section 5)."""
+
+    def __init__(self, settings: Settings, sizes: Sizes) -> None:
+        super().__init__()
+        self.settings, self.sizes = settings, sizes
+        self.project = Heads(sizes)
+        self.ratio = nn.Parameter(torch.full((sizes.heads,), settings.initial_ratio))  # z
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    @classmethod
+    def build_shared(cls, settings: object, sizes: Sizes) -> nn.Module:
+        assert isinstance(settings, Settings)
+        return LearnedPositions(sizes.head_dim, settings.max_span, settings.position_scale)
+
+    def init_state(self, batch: int) -> LayerState:
+        return {"memory": torch.zeros(batch, 0, self.sizes.width, **self.like_parameters())}
+
+    def slots(self, state: LayerState) -> tuple[Tensor, int]:
+        batch, held, _ = state["memory"].shape
+        return torch.full((batch,), min(held, self.window())), held
+
+    def after_step(self) -> None:
+        self.ratio.data.clamp_(0, 1)
+
+    def window(self) -> int:
+        """K, how many previous positions the softmax runs over."""
+        longest, step = self.settings.max_span, self.settings.trim_step
+        need = math.ceil(float(self.ratio.detach().max()) * longest + self.settings.ramp)
+        return longest - max(0, longest - need) // step * step
+
+    def mask(self, distance: Tensor) -> Tensor:
+        """m_h(d) for the distances [n, S], as [H, n, S]."""
+        span = self.ratio[:, None, None] * self.settings.max_span
+        return ((span + 1 - distance) / self.settings.ramp + 1).clamp(0, 1)
+
+    def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
+        assert isinstance(context.shared, LearnedPositions)
+        n, window = x.shape[1], self.window()
+        memory = pad_left(state["memory"], window)  # [B, >= K, E]
+        keys = context.norm(torch.cat([memory[:, memory.shape[1] - window :], x], dim=1))  # [B, K + n, E]
+        query = self.project.split(self.project.query(keys[:, -n:]))  # [B, H, n, D]
+        key = self.project.split(self.project.key(keys))
+        value = self.project.split(self.project.value(keys))
+
+        positions = position_scores(query, context.shared.p[:, -window:], keys.shape[1])
+        score = (query @ key.mT + positions) / query.shape[-1] ** 0.5  # [B, H, n, K + n]
+        distance = distances(n, keys.shape[1], x.device)
+        seen = (distance >= 1) & (distance <= window)
+        weight = score.masked_fill(~seen, -torch.inf).softmax(-1) * self.mask(distance)
+        weight = weight / (weight.sum(-1, keepdim=True) + 1e-8)
+        y = self.dropout(weight) @ value
+
+        kept = min(self.settings.max_span, window + RESERVE)
+        history = torch.cat([memory, x], dim=1)
+        mean_span = self.ratio.mean() * self.settings.max_span
+        return Mixed(
+            self.project.merge(y),
+            {"memory": history[:, -kept:].detach()},
+            aux_loss=self.settings.coefficient * mean_span * n / self.sizes.block_length,
+            statistics={"mean_span": mean_span},
+        )

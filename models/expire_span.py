@@ -1,0 +1,205 @@
+"""Expire-Span: every memory predicts how long it will be needed, and is dropped after that (Sukhbaatar et al. 2021, 2105.06548).
+
+Per layer, shared by its heads, from the hidden states h_i that keys are projected from:
+
+    e_i  = L sigmoid(w . (h_i / pre_div) + b)     span of memory i, in steps                              (eq. 3)
+    r_ti = e_i - (t - i)                          what is left of it for query t
+    m_ti = clamp(1 + r_ti / R, 0, 1)              1 while alive, a linear ramp of R steps, then 0         (eq. 7)
+    a'   = a m / (sum a m + 1e-8)                 softmax over keys with m > 0, masked, renormalised      (eq. 5)
+    loss = alpha * mean_b sum_{0 < m < 1} r_ti / (R T)    only pairs on the ramp are charged              (eq. 8)
+
+The value of the loss is never positive; what matters is its gradient, 1 / (R T) per pair. There is no cut at distance L: a
+memory may serve up to L + R steps. In training with `noisy`, one u ~ U(0, 1) per block caps all spans at u L.
+
+State: `memory` [B, S, E], the layer's inputs that are not forgotten, each row packed to the right; `age` [B, S], how far
+each stands before the next query (1 is the newest, 0 marks an empty slot); with edited spans also `span` [B, S]. The
+newest P = min(L, T) slots always stay, so that position terms need no lookup. It begins as P zero vectors.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.backbone import BackboneSettings
+from models.errors import SettingsError
+from models.heads import Heads
+from models.mixer import Context, Mixed, Mixer, Sizes
+from models.positions import LearnedPositions, position_scores
+from models.state import LayerState
+
+CARD = {
+    "title": "Expire-Span",
+    "family": "learned expiry",
+    "paper": "Sukhbaatar et al. 2021, 2105.06548",
+    "impls": ["reference"],
+    "colour": "#D55E00",
+    "marker": "P",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of `expire_span`."""
+
+    max_span: int = 512
+    """L, the longest span a memory can predict."""
+    ramp: int = 32
+    """R, length of the linear ramp in steps."""
+    coefficient: float = 1e-6
+    """alpha, weight of the span loss."""
+    initial_fraction: float = 0.1
+    """p: every span begins at p L."""
+    pre_div: float = 1.0
+    """Hidden states are divided by this before the span is predicted, which steadies training at large L."""
+    noisy: bool = False
+    """In training, cap all spans at u L with one u ~ U(0, 1) per block."""
+    layer_drop: float = 0.0
+    """Probability of skipping a layer in training; its spans and memory still advance."""
+    position_scale: float = 1.0
+    """Standard deviation of the learned position vectors at initialisation."""
+
+
+def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:
+    """Raises SettingsError for settings that cannot work together."""
+    key = "method.expire_span"
+    for name in ("max_span", "ramp"):
+        if getattr(settings, name) < 1:
+            raise SettingsError(f"{key}.{name}", f"is {getattr(settings, name)}", "Give at least 1.")
+    if not 0 < settings.initial_fraction < 1:
+        raise SettingsError(f"{key}.initial_fraction", f"is {settings.initial_fraction}", "Give a share in (0, 1).")
+    if not 0 <= settings.layer_drop < 1:
+        raise SettingsError(f"{key}.layer_drop", f"is {settings.layer_drop}", "Give a probability in [0, 1).")
+    if settings.pre_div <= 0:
+        raise SettingsError(f"{key}.pre_div", f"is {settings.pre_div}", "Give a positive number.")
+
+
+class Method(Mixer):
+    """Attention whose memories expire (methods.md, section 7)."""
+
+    def __init__(self, settings: Settings, sizes: Sizes) -> None:
+        super().__init__()
+        self.settings, self.sizes = settings, sizes
+        self.near = min(settings.max_span, sizes.block_length)  # P
+        self.project = Heads(sizes)
+        self.predictor = nn.Linear(sizes.width, 1)  # w, b
+        nn.init.zeros_(self.predictor.weight)
+        nn.init.constant_(self.predictor.bias, -math.log(1 / settings.initial_fraction - 1))
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    @classmethod
+    def build_shared(cls, settings: object, sizes: Sizes) -> nn.Module:
+        assert isinstance(settings, Settings)
+        return LearnedPositions(sizes.head_dim, min(settings.max_span, sizes.block_length), settings.position_scale)
+
+    def init_state(self, batch: int) -> LayerState:
+        beside = self.like_parameters()
+        age = torch.arange(self.near, 0, -1, device=beside["device"])
+        return {
+            "memory": torch.zeros(batch, self.near, self.sizes.width, **beside),
+            "age": age.expand(batch, -1).clone(),
+        }
+
+    def slots(self, state: LayerState) -> tuple[Tensor, int]:
+        return (state["age"] > 0).sum(1), state["age"].shape[1]
+
+    def spans(self, h: Tensor) -> Tensor:
+        """e for the (in pre-norm: normalised) hidden states [B, S, E], as [B, S] in steps."""
+        return self.settings.max_span * torch.sigmoid(self.predictor(h / self.settings.pre_div).squeeze(-1))
+
+    def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
+        assert isinstance(context.shared, LearnedPositions)
+        n, ramp = x.shape[1], self.settings.ramp
+        history = torch.cat([state["memory"], x], dim=1)  # [B, S + n, E]
+        steps = torch.arange(n, device=x.device)
+        # How far each slot stands before the block's first query; the block's own tokens stand 0, -1, ... before it.
+        age = torch.cat([state["age"], -steps.expand(x.shape[0], -1)], dim=1)  # [B, S + n]
+        held = functional.pad(state["age"] > 0, (0, n), value=True)
+        keys = context.norm(history)
+        span = self.spans(keys)  # [B, S + n]
+        if context.edit_spans is not None:
+            earlier = state["span"] if "span" in state else span[:, :-n]
+            span = torch.cat([earlier, context.edit_spans(span[:, -n:])], dim=1)
+        skip = self.skips(context)
+        effective = self.shortened(span, context)
+
+        distance = age[:, None, :] + steps[:, None]  # t - i, [B, n, S + n]
+        left = effective[:, None, :] - distance  # r_ti
+        seen = (distance >= 1) & held[:, None, :]
+        mask = (1 + left / ramp).clamp(0, 1) * seen  # m_ti
+        on_ramp = (mask > 0) & (mask < 1)
+        charged = (left * on_ramp).sum((1, 2)).mean() / (ramp * self.sizes.block_length)
+
+        query = self.project.split(self.project.query(keys[:, -n:]))  # [B, H, n, D]
+        key = self.project.split(self.project.key(keys))
+        value = self.project.split(self.project.value(keys))
+        score = query @ key.mT + position_scores(query, context.shared.p, keys.shape[1])  # [B, H, n, S + n]
+        weight = masked_softmax(score / query.shape[-1] ** 0.5, mask[:, None])
+        y = self.project.merge(self.dropout(weight) @ value)
+        return Mixed(
+            y,
+            self.next_state(history, (age + n) * held, span.detach(), keep_span=context.edit_spans is not None),
+            aux_loss=self.settings.coefficient * charged,
+            statistics={"mean_span": span.detach()[:, -n:].mean()},
+            skip=skip,
+        )
+
+    def shortened(self, span: Tensor, context: Context) -> Tensor:
+        """The spans [B, S] as mask and loss see them: in noisy training min(e, u L)."""
+        if not (self.training and self.settings.noisy):
+            return span
+        return span.clamp(max=step_randomness(context) * self.settings.max_span)
+
+    def skips(self, context: Context) -> bool:
+        """Whether this layer is skipped in this step; the same on all rows and ranks."""
+        if not (self.training and self.settings.layer_drop > 0):
+            return False
+        return random.Random(f"{step_randomness(context)!r} {context.layer}").random() < self.settings.layer_drop
+
+    def next_state(self, history: Tensor, age: Tensor, span: Tensor, keep_span: bool) -> LayerState:
+        """Drops what has expired for every later query and packs each row to the right.
+
+        Args:
+            history: hidden states [B, S, E].
+            age: [B, S] how far each stands before the next block's first query; 0 for an empty slot.
+            span: [B, S] un-noised e with today's parameters.
+            keep_span: whether the spans are carried too.
+        """
+        alive = (span - age + self.settings.ramp > 0) | (age <= self.near)
+        stays = alive & (age > 0)
+        slots = int(stays.sum(1).max())
+        order = stays.int().argsort(dim=1, stable=True)[:, -slots:]  # what goes first, then what stays, in order of time
+        kept = stays.gather(1, order)
+        state = {
+            "memory": gather_slots(history, order).detach() * kept[:, :, None],
+            "age": age.gather(1, order) * kept,
+        }
+        if keep_span:
+            state["span"] = span.gather(1, order) * kept
+        return state
+
+
+def gather_slots(x: Tensor, order: Tensor) -> Tensor:
+    """The slots of x [B, S, E] that order [B, K] names, as [B, K, E]."""
+    return x.gather(1, order[:, :, None].expand(-1, -1, x.shape[-1]))
+
+
+def step_randomness(context: Context) -> float:
+    """This step's u. Raises ValueError where the caller gave none."""
+    if context.randomness is None:
+        raise ValueError("expire_span with noisy or layer_drop needs the step's randomness in training")
+    return context.randomness
+
+
+def masked_softmax(score: Tensor, mask: Tensor) -> Tensor:
+    """Softmax of score [B, H, n, S] over the keys with mask > 0, multiplied by mask [B, 1, n, S] and renormalised.
+
+    A query that sees no key gets weight zero everywhere.
+    """
+    weight = score.masked_fill(mask <= 0, torch.finfo(score.dtype).min).softmax(-1) * mask
+    return weight / (weight.sum(-1, keepdim=True) + 1e-8)

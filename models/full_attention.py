@@ -1,0 +1,134 @@
+"""Full attention: a softmax over the whole past, nothing forgotten (Vaswani et al. 2017, 1706.03762).
+
+The quality ceiling and the cost to beat. It is the shared backbone's attention with learned positions for the last
+P = min(L, T) distances (or none), and the limit of Expire-Span when no span ever ends. `memory: none` is the floor: each
+block alone, as if the stream began anew at every block.
+
+State: `memory` [B, S, E], the layer's inputs so far, at most L of them; `held` [B, S], which slots a row really has. It
+begins with P zero vectors that are attended. With `memory: none` it holds only what was read of the open block, behind those
+zeros, and is thrown away at the block's end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.backbone import BackboneSettings
+from models.errors import SettingsError
+from models.heads import Heads
+from models.mixer import Context, Mixed, Mixer, Sizes
+from models.positions import LearnedPositions, distances, position_scores
+from models.state import LayerState
+
+CARD = {
+    "title": "Full attention",
+    "family": "everything kept",
+    "paper": "Vaswani et al. 2017, 1706.03762",
+    "impls": ["reference"],
+    "colour": "#000000",
+    "marker": "o",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of `full_attention`."""
+
+    memory: Literal["all", "none"] = "all"
+    """Keep the past; or forget everything at each block's end, which is the vanilla fixed-window Transformer."""
+    max_span: int | None = None
+    """L, how many previous positions are kept and seen; all of them if not given."""
+    capacity: int = 65536
+    """Without max_span: the number of slots at which the run stops with an error instead of forgetting silently."""
+    positions: Literal["learned", "none"] = "learned"
+    """Learned vectors for the last min(L, T) distances, or no positions at all."""
+    position_scale: float = 1.0
+    """Standard deviation of the learned position vectors at initialisation."""
+
+
+def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:
+    """Raises SettingsError for settings that cannot work together."""
+    if settings.max_span is not None and settings.max_span < 1:
+        raise SettingsError("method.full_attention.max_span", f"is {settings.max_span}", "Give at least 1, or null.")
+    if settings.max_span is None and settings.capacity < 2 * block_length:
+        raise SettingsError(
+            "method.full_attention.capacity", f"{settings.capacity} is less than two blocks", "Raise it, or set max_span."
+        )
+
+
+class Method(Mixer):
+    """Attention to everything before (methods.md, section 10)."""
+
+    def __init__(self, settings: Settings, sizes: Sizes) -> None:
+        super().__init__()
+        self.settings, self.sizes = settings, sizes
+        self.near = near_positions(settings, sizes)  # P
+        self.project = Heads(sizes)
+
+    @classmethod
+    def build_shared(cls, settings: object, sizes: Sizes) -> nn.Module | None:
+        assert isinstance(settings, Settings)
+        if settings.positions == "none":
+            return None
+        return LearnedPositions(sizes.head_dim, near_positions(settings, sizes), settings.position_scale)
+
+    def init_state(self, batch: int) -> LayerState:
+        beside = self.like_parameters()
+        return {
+            "memory": torch.zeros(batch, self.near, self.sizes.width, **beside),
+            "held": torch.ones(batch, self.near, dtype=torch.bool, device=beside["device"]),
+        }
+
+    def slots(self, state: LayerState) -> tuple[Tensor, int]:
+        return state["held"].sum(1), state["held"].shape[1]
+
+    def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
+        begun = state["memory"].shape[1] - self.near  # tokens of the open block, where memory is none
+        room = self.sizes.block_length - begun
+        if self.settings.memory == "none" and x.shape[1] > room:  # the piece runs over the end of the open block
+            first = self.forward(x[:, :room], state, context)
+            second = self.forward(x[:, room:], first.state, context)
+            return Mixed(torch.cat([first.y, second.y], dim=1), second.state)
+        n, longest = x.shape[1], self.settings.max_span
+        history = torch.cat([state["memory"], x], dim=1)  # [B, S + n, E]
+        held = functional.pad(state["held"], (0, n), value=True)  # [B, S + n]
+        keys = context.norm(history)
+        query = self.project.split(self.project.query(keys[:, -n:]))  # [B, H, n, D]
+        key = self.project.split(self.project.key(keys))
+        value = self.project.split(self.project.value(keys))
+
+        distance = distances(n, keys.shape[1], x.device)
+        seen = distance >= 1
+        if longest is not None:
+            seen = seen & (distance <= longest)
+        mask = seen & held[:, None, None, :]  # [B, 1, n, S + n]
+        if isinstance(context.shared, LearnedPositions):
+            position = position_scores(query, context.shared.p, keys.shape[1]) / query.shape[-1] ** 0.5
+            mask = position.masked_fill(~mask, -torch.inf)
+        dropout = self.sizes.dropout if self.training else 0.0
+        y = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return Mixed(self.project.merge(y), self.next_state(history, held, begun + n))
+
+    def next_state(self, history: Tensor, held: Tensor, read: int) -> LayerState:
+        """What stays of the history [B, S + n, E] when `read` tokens of it are the open block's."""
+        if self.settings.memory == "none":
+            if read == self.sizes.block_length:
+                return self.init_state(history.shape[0])
+        elif self.settings.max_span is not None:
+            history, held = history[:, -self.settings.max_span :], held[:, -self.settings.max_span :]
+        elif history.shape[1] > self.settings.capacity:
+            raise RuntimeError(
+                f"method.full_attention: the stream is longer than the capacity of {self.settings.capacity} slots. Set "
+                "method.full_attention.max_span to forget what is older, or raise method.full_attention.capacity."
+            )
+        return {"memory": history.detach(), "held": held}
+
+
+def near_positions(settings: Settings, sizes: Sizes) -> int:
+    """P = min(L, T), the number of distances that have a position vector and of zero vectors that memory begins with."""
+    return min(settings.max_span or sizes.block_length, sizes.block_length)

@@ -1,0 +1,112 @@
+"""Every registered method, in every variant listed here, reads a stream causally and the same in pieces as in blocks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.backbone import Backbone, BackboneSettings, build
+from models.registry import METHODS
+from models.state import join_rows, reset_rows, rows, state_bytes
+
+T = 12
+VOCABULARY = 11
+# Settings small enough that every memory fills, moves on and is dropped within the test's stream.
+VARIANTS: dict[str, list[dict[str, object]]] = {
+    "full_attention": [{}, {"max_span": 29}, {"memory": "none"}, {"max_span": 7, "positions": "none"}],
+    "transformer_xl": [{"memory_length": 17}, {"memory_length": 17, "positions": "sinusoidal", "same_length": True}],
+    "adaptive_span": [{"max_span": 41, "ramp": 5, "trim_step": 4, "initial_ratio": 0.3}],
+    "compressive": [{"memory_length": 16, "compress_size": 24, "rate": 4}],
+    "expire_span": [{"max_span": 40, "ramp": 6, "initial_fraction": 0.3}, {"max_span": 9, "ramp": 3, "noisy": True}],
+}
+CASES = [
+    pytest.param(name, settings, pre_norm, id=f"{name}-{i}-{'pre' if pre_norm else 'post'}")
+    for name in METHODS.names()
+    for i, settings in enumerate(VARIANTS.get(name, [{}]))
+    for pre_norm in (False, True)
+]
+
+
+def make(name: str, settings: dict[str, object], pre_norm: bool) -> Backbone:
+    torch.manual_seed(3)
+    backbone = BackboneSettings(layers=2, width=16, feedforward=24, heads=2, head_dim=6, pre_norm=pre_norm)
+    values = METHODS.load(name).Settings(**settings)
+    model = build(name, values, backbone, T, nn.Embedding(VOCABULARY, 16), nn.Linear(16, VOCABULARY)).double().eval()
+    for parameter in model.parameters():  # away from initial values that hide a term, such as w = 0
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    model.after_step()
+    return model
+
+
+def read(model: Backbone, tokens: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
+    """Logits [B, n, V] and the summed auxiliary loss of a stream read in pieces of the given sizes."""
+    state, outputs, losses, start = model.init_state(tokens.shape[0]), [], [], 0
+    for size in sizes:
+        output = model(tokens[:, start : start + size], state)
+        state, start = output.state, start + size
+        outputs.append(output.y)
+        losses.append(output.aux_loss)
+    assert start == tokens.shape[1]
+    return torch.cat(outputs, dim=1), torch.stack(losses).sum()
+
+
+def pieces(total: int, size: int) -> list[int]:
+    return [size] * (total // size) + ([total % size] if total % size else [])
+
+
+@pytest.mark.parametrize(("name", "settings", "pre_norm"), CASES)
+def test_pieces_of_1_7_and_T_give_the_same_outputs_and_losses(name: str, settings: dict, pre_norm: bool) -> None:
+    model = make(name, settings, pre_norm)
+    tokens = torch.randint(VOCABULARY, (2, 7 * T))
+    with torch.no_grad():
+        whole, loss = read(model, tokens, pieces(7 * T, T))
+        for size in (1, 7):
+            again, piecewise = read(model, tokens, pieces(7 * T, size))
+            torch.testing.assert_close(again, whole, rtol=0, atol=1e-9)
+            torch.testing.assert_close(piecewise, loss, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "settings", "pre_norm"), CASES)
+@pytest.mark.parametrize("moment", [0, 5, T, 3 * T - 1])
+def test_the_past_does_not_move_when_the_future_changes(
+    name: str, settings: dict, pre_norm: bool, moment: int
+) -> None:
+    model = make(name, settings, pre_norm)
+    tokens = torch.randint(VOCABULARY, (2, 4 * T))
+    changed = tokens.clone()
+    changed[:, moment:] = (changed[:, moment:] + 1 + torch.randint(VOCABULARY - 1, changed[:, moment:].shape)) % VOCABULARY
+    with torch.no_grad():
+        before, _ = read(model, tokens, pieces(4 * T, T))
+        after, _ = read(model, changed, pieces(4 * T, T))
+    torch.testing.assert_close(after[:, :moment], before[:, :moment], rtol=0, atol=1e-12)
+    assert (after[:, moment] - before[:, moment]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(("name", "settings", "pre_norm"), CASES)
+def test_a_row_reads_the_same_alone_reset_or_beside_others(name: str, settings: dict, pre_norm: bool) -> None:
+    model = make(name, settings, pre_norm)
+    tokens = torch.randint(VOCABULARY, (3, 5 * T))
+    with torch.no_grad():
+        state = model.init_state(3)
+        for block in range(3):
+            state = model(tokens[:, block * T : (block + 1) * T], state).state
+        split = join_rows([rows(state, slice(0, 1)), rows(state, slice(1, 3))])
+        state = reset_rows(split, model.init_state(3), torch.tensor([False, True, False]))
+        together = model(tokens[:, 3 * T : 4 * T], state)
+        together = model(tokens[:, 4 * T :], together.state).y
+        fresh, _ = read(model, tokens[1:2, 3 * T :], [T, T])
+        kept, _ = read(model, tokens[2:3], [T] * 5)
+    torch.testing.assert_close(together[1:2], fresh[:, T:], rtol=0, atol=1e-9)
+    torch.testing.assert_close(together[2:3], kept[:, 4 * T :], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "settings", "pre_norm"), CASES)
+def test_state_is_detached_and_its_slots_and_bytes_are_reported(name: str, settings: dict, pre_norm: bool) -> None:
+    model = make(name, settings, pre_norm)
+    output = model(torch.randint(VOCABULARY, (2, T)), model.init_state(2))
+    for layer in output.state:
+        assert all(not tensor.requires_grad and tensor.shape[0] == 2 for tensor in layer.values())
+    figures = model.memory(output.state)
+    assert 0 < figures["slots_alive"] <= figures["slots_allocated"] <= figures["max_slots_allocated"]
+    assert figures["max_state_bytes"] == max(state_bytes(layer) / 2 for layer in output.state)
