@@ -1,0 +1,193 @@
+"""A preset, or a file given with ``--config``: which cells a study has, and with which settings.
+
+    about: one line
+    seeds: [0]
+    threads: 1
+    time_limit_s: 600
+    tasks:
+      enwik8:
+        task: {...}
+        backbone: {...}
+        train: {...}
+        trainer: {...}
+        methods:
+          default: {train.learning_rate: 1.0e-3}
+          full_attention+memory=none: {}
+          expire_span: {max_span: 96, train.learning_rate: 2.0e-3}
+
+Under a method, plain keys are its own settings (and ``impl``); keys that begin with ``train.`` or ``backbone.`` replace
+the task's for this method. A method expression takes the entry written for it, else that of its id, else `default`,
+which serves methods from outside the tree and so has no settings of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.nearest import nearest
+from bench.settings import Given, build
+from bench.spec import join_variant, split_expression
+from models.errors import SettingsError
+
+COMMON = ("backbone", "train", "trainer")
+"""Sections that a task's cells share, in the file's words."""
+PER_METHOD = ("backbone", "train")
+"""Those that one method may change for itself."""
+
+
+@dataclass(frozen=True)
+class StudyKeys:
+    """The keys of a preset beside its tasks."""
+
+    about: str
+    """One line: what the preset is for."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """One cell per seed, for every task and method."""
+    threads: int = 1
+    """CPU threads of each cell's process."""
+    time_limit_s: float | None = None
+    """Seconds after which a cell is ended with status timeout; null for no limit."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise SettingsError("seeds", f"are {self.seeds}", "Give one or more different whole numbers, 0 or more.")
+        if self.threads < 1:
+            raise SettingsError("threads", f"is {self.threads}", "Give at least 1.")
+        if self.time_limit_s is not None and self.time_limit_s <= 0:
+            raise SettingsError("time_limit_s", f"is {self.time_limit_s}", "Give seconds, or null for no limit.")
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """What a preset says of one task."""
+
+    task: dict[str, Given]
+    """The task's own settings."""
+    common: dict[str, dict[str, Given]]
+    """Section of COMMON to settings that all its cells share."""
+    methods: dict[str, dict[str, Given]]
+    """Method expression, or ``default``, to its settings, in the file's order."""
+
+    def entry(self, method: str, expression: str) -> dict[str, Given]:
+        """The settings for a method expression, which the file need not list."""
+        for name in (expression, method, "default"):
+            if name in self.methods:
+                return self.methods[name]
+        return {}
+
+    def expressions(self) -> list[str]:
+        """The method expressions that the file lists."""
+        return [name for name in self.methods if name != "default"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A parsed file. Its settings are still as written; `bench.study` gives them their types."""
+
+    study: dict[str, Given]
+    """The keys of StudyKeys."""
+    tasks: dict[str, TaskEntry]
+    """Task id to its entry, in the file's order."""
+    source: str
+    """The file, for messages."""
+
+
+def read(path: Path, source: str) -> Preset:
+    """Reads a preset.
+
+    Args:
+        path: the YAML file.
+        source: what messages call it.
+
+    Raises:
+        SettingsError: the file is missing, is not YAML, or has an unknown, missing or repeated key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader))
+        content = yaml.safe_load(text)
+    except FileNotFoundError:
+        raise SettingsError("--config", f"there is no file {source}", "Give the path of a YAML file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError("--config", f"{source} cannot be read: {error}", "Give the path of a YAML file.") from error
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise SettingsError("--config", f"{source} is not valid YAML: {problem}", "Correct the file.") from error
+    table = _table(content, "preset", source)
+    study = {key: Given(value, source) for key, value in table.items() if key != "tasks"}
+    known = [*StudyKeys.__dataclass_fields__, "tasks"]
+    for key in table:
+        if key not in known:
+            raise SettingsError(key, "there is no such key", nearest(key, known), source)
+    if "about" not in study:
+        raise SettingsError("about", "is missing", "Begin the file with a line that says what it is for.", source)
+    build(StudyKeys, "", study)
+    tasks = _table(table.get("tasks"), "tasks", source)
+    if not tasks:
+        raise SettingsError("tasks", "the file names no task", "List at least one under `tasks:`.", source)
+    return Preset(study, {name: _task_entry(name, entry, source) for name, entry in tasks.items()}, source)
+
+
+def _task_entry(task: str, content: Any, source: str) -> TaskEntry:
+    place = f"tasks.{task}"
+    known = ("task", *COMMON, "methods")
+    table = _table(content, place, source)
+    for key in table:
+        if key not in known:
+            raise SettingsError(f"{place}.{key}", "there is no such key", nearest(key, known), source)
+    sections = {
+        key: {name: Given(value, f"{source}, {place}.{key}") for name, value in _table(part, place, source).items()}
+        for key in ("task", *COMMON)
+        for part in [table.get(key) or {}]
+    }
+    methods: dict[str, dict[str, Given]] = {}
+    for expression, entry in _table(table.get("methods") or {}, f"{place}.methods", source).items():
+        where = f"{place}.methods.{expression}"
+        method, variant = split_expression(expression, where)
+        name = "+".join(part for part in (method, join_variant(variant)) if part)
+        if name in methods:
+            raise SettingsError(where, "stands there twice, in another order", "Keep one of them.", source)
+        methods[name] = {
+            key: Given(value, f"{source}, {where}") for key, value in _table(entry or {}, where, source).items()
+        }
+        for key in methods[name]:
+            prefix, dot, _ = key.partition(".")
+            if dot and prefix not in PER_METHOD:
+                remedy = (
+                    f"A method may change {' and '.join(f'{part}.*' for part in PER_METHOD)}, and its own settings."
+                )
+                raise SettingsError(f"{where}.{key}", "cannot be set for one method", remedy, source)
+            if not dot and name == "default":
+                remedy = "Only train.* and backbone.* may stand under `default`, which is for methods it does not know."
+                raise SettingsError(f"{where}.{key}", "is a method's own setting", remedy, source)
+    return TaskEntry(sections["task"], {key: sections[key] for key in COMMON}, methods)
+
+
+def _table(content: Any, key: str, source: str) -> dict[str, Any]:
+    """Content that must be a mapping with text for keys."""
+    if not isinstance(content, Mapping):
+        raise SettingsError(key, f"is {content!r}, not a mapping", "Write keys and values under it.", source)
+    for name in content:
+        if not isinstance(name, str):
+            raise SettingsError(key, f"has the key {name!r}, which is not text", "Put it in quotes.", source)
+    return dict(content)
+
+
+def _refuse_repeated_keys(node: Any) -> None:
+    """Raises YAMLError for a key that stands twice in one mapping, of which YAML would silently keep the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {key.value} stands twice in one mapping, again in line {line}")
+            seen.add(key.value)
+            _refuse_repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeated_keys(value)

@@ -1,0 +1,274 @@
+"""A study: the cells that a preset, flags and plugins come to, complete and checked before the first of them starts.
+
+A setting's value is the last one of: the dataclass's default, the preset's common settings, the preset's settings for
+the method, the method expression's variant, ``--set``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+from bench.nearest import nearest
+from bench.presets.preset import COMMON, Preset, StudyKeys, TaskEntry
+from bench.settings import Given, Key, TrainerKeys, as_json, build, keys, located
+from bench.spec import CellSpec, join_variant, split_expression
+from models.errors import SettingsError
+from models.registry import METHODS, Registry
+from tasks.registry import TASKS
+
+Layers = dict[str, dict[str, Given]]
+"""Section to field to value, as written."""
+_NOT_SETTABLE = ("about",)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A named set of cells.
+
+    Args:
+        name: the study's folder name.
+        preset: the shipped preset it came from; empty for a ``--config`` file.
+        cells: what to run, in order: by task, then seed, then method.
+        cards: ``methods`` and ``tasks`` by id, with title, family, metric and so on, for the manifest.
+    """
+
+    name: str
+    preset: str
+    cells: list[CellSpec]
+    cards: dict[str, dict[str, dict[str, Any]]]
+
+
+def plan(
+    preset: Preset,
+    *,
+    name: str,
+    preset_name: str = "",
+    tasks: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    assignments: Iterable[str] = (),
+    plugins: Sequence[Mapping[str, str]] = (),
+) -> Study:
+    """Expands a preset to cells.
+
+    Args:
+        preset: the parsed file.
+        name: the study's name.
+        preset_name: the shipped preset's name; empty for a file of the user's.
+        tasks: ids, in place of all of the preset's.
+        methods: method expressions, in place of those that the preset lists.
+        seeds: in place of the preset's.
+        assignments: ``KEY=VALUE`` texts of ``--set``; the last one for a key wins.
+        plugins: what `bench.plugins.add_plugins` returned.
+
+    Raises:
+        SettingsError: something cannot work; nothing has been written yet.
+    """
+    chosen = _chosen_tasks(preset, tasks)
+    expressions = {task: _expressions(task, preset.tasks[task], methods, preset.source) for task in chosen}
+    asked = {split_expression(expression)[0] for listed in expressions.values() for expression in listed}
+    overrides = _overrides(assignments, set(chosen), asked)
+    study_values = {**preset.study, **overrides.pop("", {})}
+    if seeds is not None:
+        study_values["seeds"] = Given(list(seeds), "--seeds")
+    study: StudyKeys = build(StudyKeys, "", study_values)
+    cells: list[CellSpec] = []
+    for task in chosen:
+        first = [_cell(task, written, preset.tasks[task], overrides) for written in expressions[task]]
+        _refuse_duplicates(first)
+        for seed in study.seeds:
+            cells += [
+                replace(
+                    cell,
+                    seed=seed,
+                    plugins=[dict(plugin) for plugin in plugins if plugin["id"] in (cell.task, cell.method)],
+                    preset=preset_name,
+                    threads=study.threads,
+                    time_limit_s=study.time_limit_s,
+                )
+                for cell in first
+            ]
+    cards = {
+        "methods": {method: METHODS.card(method) for method in sorted(asked)},
+        "tasks": {task: TASKS.card(task) for task in sorted(chosen)},
+    }
+    return Study(name, preset_name, cells, cards)
+
+
+def settable(tasks: Iterable[str], methods: Iterable[str]) -> list[Key]:
+    """Every key that ``--set`` takes where a study has these tasks and methods."""
+    found = [key for key in keys(StudyKeys, "") if key.key not in _NOT_SETTABLE]
+    for section, cls in _common_classes().items():
+        found += keys(cls, section)
+    for task in sorted(tasks):
+        found += keys(_settings_class(TASKS, task), f"task.{task}")
+    for method in sorted(methods):
+        impls = ", ".join(["auto", *METHODS.card(method)["impls"]])
+        found.append(Key(f"method.{method}.impl", f"one of {impls}", "auto", "How it is computed; auto is the first."))
+        found += keys(_settings_class(METHODS, method), f"method.{method}")
+    return found
+
+
+def _chosen_tasks(preset: Preset, tasks: Sequence[str] | None) -> list[str]:
+    for task in tasks if tasks is not None else preset.tasks:
+        if tasks is None:
+            with located("tasks", {f"tasks.{task}": Given(task, preset.source)}):
+                TASKS.check(task, f"tasks.{task}")
+        TASKS.check(task)
+        if task not in preset.tasks:
+            remedy = f"It has {', '.join(preset.tasks)}. Give another task its settings in a file, with --config."
+            raise SettingsError("--tasks", f"{preset.source} has no settings for {task}", remedy)
+    return list(dict.fromkeys(tasks if tasks is not None else preset.tasks))
+
+
+def _expressions(task: str, entry: TaskEntry, methods: Sequence[str] | None, source: str) -> list[str]:
+    """The method expressions to run on a task, variants in canonical order."""
+    found = []
+    for written in methods if methods is not None else entry.expressions():
+        key = "--methods" if methods is not None else f"tasks.{task}.methods.{written}"
+        method, variant = split_expression(written, key)
+        with located(key, {} if methods is not None else {key: Given(written, source)}):
+            METHODS.check(method, key)
+        found.append("+".join(part for part in (method, join_variant(variant)) if part))
+    if not found:
+        remedy = "List some in the file, or give --methods."
+        raise SettingsError(f"tasks.{task}.methods", "names no method", remedy, source)
+    return list(dict.fromkeys(found))
+
+
+def _overrides(assignments: Iterable[str], tasks: set[str], methods: set[str]) -> Layers:
+    """The values of ``--set`` by section; the study's own keys under the section ''."""
+    layers: Layers = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise SettingsError(key, "has no value", "Write --set KEY=VALUE.", "--set")
+        match key.split("."):
+            case [("task" | "method") as kind, name, field]:
+                registry, present = (TASKS, tasks) if kind == "task" else (METHODS, methods)
+                with located(key, {key: Given(value, "--set")}):
+                    registry.check(name, key)
+                if name not in present:
+                    remedy = f"Its {kind}s are {', '.join(sorted(present))}."
+                    raise SettingsError(key, f"the study has no cell of the {kind} {name}", remedy, "--set")
+                section = f"{kind}.{name}"
+            case [section, field] if section in COMMON:
+                pass
+            case [field] if field in StudyKeys.__dataclass_fields__ and field not in _NOT_SETTABLE:
+                section = ""
+            case _:
+                near = nearest(key, [known.key for known in settable(tasks, methods)], complete=False)
+                raise SettingsError(key, "there is no such key", f"{near}The flag --keys lists all.", "--set")
+        layers.setdefault(section, {})[field] = Given(value, "--set")
+    return layers
+
+
+def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers) -> CellSpec:
+    """The cell of a method expression on a task, with seed 0."""
+    method, variant = split_expression(expression)
+    layers: Layers = {section: dict(values) for section, values in entry.common.items()}
+    layers[f"task.{task}"] = dict(entry.task)
+    own = layers[f"method.{method}"] = {}
+    for key, given in entry.entry(method, expression).items():
+        section, dot, field = key.partition(".")
+        (layers[section] if dot else own)[field if dot else key] = given
+    own.update({key: Given(value, f"the method expression {expression}") for key, value in variant.items()})
+    for section, values in overrides.items():
+        if section in layers:
+            layers[section].update(values)
+    for key, value in variant.items():
+        if own[key].value != value:
+            problem = f"is set to {own[key].value}, but the method expression {expression} says {value}"
+            raise SettingsError(f"method.{method}.{key}", problem, "Keep one of the two.", own[key].source)
+
+    about = f", for {expression} on {task}"
+    impl = _impl(method, own.pop("impl", None))
+    written = {f"{section}.{field}": given for section, values in layers.items() for field, given in values.items()}
+    common = {name: build(cls, name, layers[name]) for name, cls in _common_classes().items()}
+    task_settings = build(_settings_class(TASKS, task), f"task.{task}", layers[f"task.{task}"])
+    method_settings = build(_settings_class(METHODS, method), f"method.{method}", own)
+    task_module, method_module = _load(TASKS, task), _load(METHODS, method)
+    with located(f"task.{task}", written, about):
+        if hasattr(task_module, "check"):
+            task_module.check(task_settings, common["train"])
+    with located(f"method.{method}", written, about):
+        if hasattr(method_module, "check"):
+            method_module.check(method_settings, common["backbone"], common["train"].block_length)
+    label = task_module.label(task_settings) if hasattr(task_module, "label") else task
+    trainer = as_json(common["trainer"])
+    return CellSpec(
+        task=task,
+        # A label may hold the name of a user's file; a cell's id is a folder's name.
+        task_label=re.sub(r"[^A-Za-z0-9_.-]+", "-", label),
+        task_version=TASKS.card(task)["version"],
+        task_settings=_portable(as_json(task_settings)),
+        method=method,
+        variant=join_variant(variant),
+        method_settings=as_json(method_settings),
+        impl=impl,
+        backbone=as_json(common["backbone"]),
+        train=as_json(common["train"]),
+        precision=trainer.pop("precision"),
+        trainer=trainer,
+        seed=0,
+    )
+
+
+def _portable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose absolute paths have become relative to the current folder: no store holds an absolute one."""
+    return {
+        key: os.path.relpath(value)
+        if isinstance(value, str) and os.path.isabs(value) and os.path.exists(value)
+        else value
+        for key, value in settings.items()
+    }
+
+
+def _impl(method: str, given: Given | None) -> str:
+    """The impl a method is computed with; `auto`, the default, is the first that its card names."""
+    impls: list[str] = METHODS.card(method)["impls"]
+    if given is None or given.value == "auto":
+        return impls[0]
+    if given.value not in impls:
+        problem = f"there is no impl {given.value!r}"
+        raise SettingsError(f"method.{method}.impl", problem, nearest(str(given.value), ["auto", *impls]), given.source)
+    return str(given.value)
+
+
+def _common_classes() -> dict[str, type[Any]]:
+    from models.backbone import BackboneSettings
+    from tasks.train_settings import TrainSettings
+
+    return {"backbone": BackboneSettings, "train": TrainSettings, "trainer": TrainerKeys}
+
+
+def _load(registry: Registry, name: str) -> ModuleType:
+    try:
+        return registry.load(name)
+    except ImportError as error:
+        remedy = f"Install what it needs, or leave it out with --{registry.kind}s."
+        raise SettingsError(f"{registry.kind}.{name}", f"cannot be imported: {error}", remedy) from error
+
+
+def _settings_class(registry: Registry, name: str) -> type[Any]:
+    found = getattr(_load(registry, name), "Settings", None)
+    if not isinstance(found, type):
+        remedy = f"docs/add-a-{registry.kind}.md shows one."
+        raise SettingsError(f"{registry.kind}.{name}", "its module has no dataclass Settings", remedy)
+    return found
+
+
+def _refuse_duplicates(cells: Iterable[CellSpec]) -> None:
+    """Two expressions with the same settings would be one computation shown under two names."""
+    seen: dict[str, CellSpec] = {}
+    for cell in cells:
+        content = {key: value for key, value in cell.to_json().items() if key != "variant"}
+        same = seen.setdefault(str(sorted(content.items())), cell)
+        if same is not cell:
+            problem = f"{same.expression} and {cell.expression} have the same settings on {cell.task}"
+            raise SettingsError("--methods", problem, "Leave one of them out.")
