@@ -1,0 +1,199 @@
+"""What a stream task hands to training: blocks of B rows, read one after the other, from a source that can be re-entered.
+
+A source is a pure function of its position: `read(position)` gives the block there and the position after it. So the
+position that a run carries is what was *consumed*, whatever a loader has fetched ahead, and resuming is reading on.
+
+The module of a stream task (``CARD["objective"] == "streams"``) defines, beside its ``CARD`` and ``Settings``, the functions
+that the protocol `StreamTask` lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from tasks.train_settings import TrainSettings
+
+Position = dict[str, Tensor]
+
+
+@dataclass
+class StreamBatch:
+    """One block of every row.
+
+    Args:
+        inputs: [B, T, ...] what the encoder reads.
+        targets: [B, T] class of each position.
+        weights: [B, T] float, how much each position counts; 0 for none.
+        reset: [B] bool, rows whose memory is reset before this block.
+        position: where the source goes on after this block.
+        distance: [B, T] how far before its target the source token stands, in tokens; None where the task has none.
+        item: [B, T] answer or episode id, -1 for none; None where the task has none.
+        kind: [B, T] small integers that tell kinds of target apart; None where the task has none.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    weights: Tensor
+    reset: Tensor
+    position: Position
+    distance: Tensor | None = None
+    item: Tensor | None = None
+    kind: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> StreamBatch:
+        """The batch with its tensors on `device`; the position stays where it is."""
+        moved = {
+            name: tensor.to(device, non_blocking=non_blocking)
+            for name, tensor in self._tensors().items()
+        }
+        return replace(self, **moved)  # type: ignore[arg-type]
+
+    def rows(self, index: slice) -> StreamBatch:
+        """The batch of some rows."""
+        return replace(self, **{name: tensor[index] for name, tensor in self._tensors().items()})  # type: ignore[arg-type]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+class Source(Protocol):
+    """Blocks of one split, for some rows."""
+
+    blocks: int | None
+    """Number of blocks, or None for a source without end."""
+
+    def start(self) -> Position:
+        """The position of the first block."""
+        ...
+
+    def read(self, position: Position) -> StreamBatch:
+        """The block at a position."""
+        ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure of an evaluation.
+
+    Args:
+        metric: its name; value: its value in `unit`; n: how many positions or items it is made of.
+        context: what a reader needs to judge it, such as the block length.
+    """
+
+    metric: str
+    value: float
+    unit: str
+    n: int
+    higher_is_better: bool
+    context: dict[str, str | int | float | bool]
+
+
+class Scorer(Protocol):
+    """Adds up an evaluation's blocks."""
+
+    def add(self, batch: StreamBatch, logits: Tensor, nll: Tensor) -> None:
+        """Counts one block: logits [B, T, V] and nats per position [B, T]."""
+        ...
+
+    def scores(self) -> list[Score]:
+        """The figures so far; the task's own metric first."""
+        ...
+
+
+class StreamTask(Protocol):
+    """The functions of a stream task's module."""
+
+    def label(self, settings: object) -> str:
+        """The task's name with its data, such as ``enwik8-4M``."""
+        ...
+
+    def encoder(self, settings: object, width: int) -> nn.Module:
+        """What turns inputs [B, T, ...] into hidden states [B, T, width]."""
+        ...
+
+    def head(self, settings: object, width: int) -> nn.Module:
+        """What turns hidden states [B, T, width] into logits [B, T, V]."""
+        ...
+
+    def training_source(self, settings: object, train: TrainSettings, seed: int, rows: range) -> Source:
+        """The training stream of these rows out of ``train.batch_size``."""
+        ...
+
+    def evaluation_source(self, settings: object, train: TrainSettings, split: str) -> Source:
+        """The whole split ``validation`` or ``test``, in ``train.evaluation_batch_size`` rows."""
+        ...
+
+    def scorer(self, settings: object, train: TrainSettings) -> Scorer:
+        """A fresh scorer."""
+        ...
+
+
+class Blocks:
+    """An iterable over some blocks of a source, from a position that is asked for when iteration begins."""
+
+    def __init__(self, source: Source, position: Position, count: int) -> None:
+        self.source, self.position, self.count = source, position, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[StreamBatch]:
+        position = self.position
+        for _ in range(self.count):
+            batch = self.source.read(position)
+            position = batch.position
+            yield batch
+
+
+class StreamData(pl.LightningDataModule):
+    """The three splits of a stream task, for Lightning.
+
+    An epoch is the stretch from one validation to the next, so that Lightning's own progress says nothing that a resumed run
+    would need.
+
+    Args:
+        task: the task's module; settings: its Settings; train: how it is trained.
+        seed: of the training data.
+    """
+
+    def __init__(self, task: StreamTask, settings: object, train: TrainSettings, seed: int) -> None:
+        super().__init__()
+        self.task, self.task_settings, self.train, self.seed = task, settings, train, seed
+        self._training: Source | None = None
+
+    def training_source(self) -> Source:
+        """This process's rows of the training stream."""
+        if self._training is None:
+            ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+            share = self.train.batch_size // ranks
+            self._training = self.task.training_source(
+                self.task_settings, self.train, self.seed, range(rank * share, (rank + 1) * share)
+            )
+        return self._training
+
+    def train_dataloader(self) -> Blocks:
+        module = self.trainer.lightning_module if self.trainer else None
+        assert module is not None
+        done = int(module.step)
+        stretch = self.train.validate_every - done % self.train.validate_every
+        source = self.training_source()
+        position = module.position if module.position is not None else source.start()
+        return Blocks(source, position, min(stretch, self.train.steps - done))
+
+    def val_dataloader(self) -> Blocks:
+        return self._evaluation("validation")
+
+    def test_dataloader(self) -> Blocks:
+        return self._evaluation("test")
+
+    def _evaluation(self, split: str) -> Blocks:
+        source = self.task.evaluation_source(self.task_settings, self.train, split)
+        assert source.blocks is not None
+        return Blocks(source, source.start(), source.blocks)

@@ -1,0 +1,243 @@
+"""The Lightning module for stream tasks: trains on block after block, memory carried, and scores whole splits.
+
+One training step reads one block of every row. Gradient accumulation splits the rows into groups, never time, so every
+row keeps its own memory and 4 x 2 rows give what 8 rows give. A step's randomness comes from (seed, step). What a run
+would need to go on exactly is `resume_state`: weights, optimiser, carried memory, the position consumed, the step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.backbone import Backbone, Output
+from models.state import State, detach, join_rows, map_state, reset_rows, rows
+from tasks.randomness import derive, uniform
+from tasks.stream import Position, Score, Scorer, StreamBatch
+from tasks.train_settings import TrainSettings, build_optimiser
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer finite."""
+
+
+class StreamModule(pl.LightningModule):
+    """Trains a model on streams.
+
+    Args:
+        model: the backbone with its method.
+        train: budget, batch, optimiser and schedule.
+        new_scorer: makes a fresh scorer for an evaluation.
+        seed: all randomness of training comes from it.
+    """
+
+    def __init__(self, model: Backbone, train: TrainSettings, new_scorer: Callable[[], Scorer], seed: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False  # one update per group of rows, not per batch that Lightning counts
+        self.model, self.settings, self.new_scorer, self.seed = model, train, new_scorer, seed
+        self.step = 0
+        self.position: Position | None = None
+        self.carried: State | None = None
+        self.scores: list[Score] = []
+        self.statistics: dict[str, float] = {}
+        self._loaded: dict[str, Any] | None = None
+        self._evaluated: State | None = None
+        self._scorer: Scorer | None = None
+        self._nats = torch.zeros((), dtype=torch.float64)
+        self._weight = torch.zeros((), dtype=torch.float64)
+
+    # Training
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimiser(self.settings, self.model.parameters())
+
+    def on_train_start(self) -> None:
+        """Puts a loaded optimiser and scaler in place, which exist only from here on."""
+        if self._loaded is None:
+            return
+        self._optimiser().load_state_dict(self._loaded["optimiser"])
+        self.trainer.precision_plugin.load_state_dict(self._loaded["precision"])
+        self._nats, self._weight = self._loaded["nats"].to(self.device), self._loaded["weight"].to(self.device)
+        rank = self.global_rank if len(self._loaded["carried"]) > 1 else 0
+        self.position = self._loaded["position"][rank]
+        self.carried = map_state(self._loaded["carried"][rank], lambda tensor: tensor.to(self.device))
+        self._loaded = None
+
+    def training_step(self, batch: StreamBatch, batch_idx: int) -> None:
+        train = self.settings
+        torch.manual_seed(derive(self.seed, "step", self.step, "rank", self.global_rank))
+        randomness = uniform(self.seed, "step", self.step, "shared")
+        total = self._total_weight(batch)
+        size = batch.reset.shape[0] // train.accumulation
+        carried, nats = [], torch.zeros((), dtype=torch.float64, device=self.device)
+        state = self._enter(self.carried, batch)
+        learns = bool(total > 0)
+        for group in range(train.accumulation):
+            share = slice(group * size, (group + 1) * size)
+            part = batch.rows(share)
+            with torch.set_grad_enabled(learns):
+                output = self.model(part.inputs, rows(state, share), randomness)
+                weighted = (weigh(output, part) * part.weights).sum()
+                if learns:
+                    self.manual_backward(weighted / total + output.aux_loss / train.accumulation)
+            carried.append(detach(output.state))
+            nats += weighted.detach().double()
+            self.last_statistics = output.statistics
+        if learns:
+            self._update()
+        self.carried = carried[0] if len(carried) == 1 else join_rows(carried)
+        self.position = batch.position
+        self.step += 1
+        self._nats = self._nats.to(self.device) + nats
+        self._weight = self._weight.to(self.device) + batch.weights.double().sum()
+        if self.step % train.log_every == 0 or self.step == train.steps:
+            self._log_training()
+
+    def _total_weight(self, batch: StreamBatch) -> Tensor:
+        """What the summed loss of the batch is divided by; over ranks, so that DDP's mean of gradients is right."""
+        total = batch.weights.sum()
+        if self.trainer.world_size > 1:
+            gathered = self.all_gather(total)
+            assert isinstance(gathered, Tensor)
+            total = gathered.mean()
+        return total if bool(total == 0) else total.clamp(min=1 / self.trainer.world_size)
+
+    def _update(self) -> None:
+        optimiser = self._optimiser()
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        for group in optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate_at(self.step)
+        if self.settings.clip > 0:
+            if scaler is not None:
+                scaler.unscale_(optimiser)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        wrapped = self.optimizers()
+        assert not isinstance(wrapped, list)
+        wrapped.step()
+        wrapped.zero_grad()
+        self.model.after_step()
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        wrapped = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(wrapped, torch.optim.Optimizer)
+        return wrapped
+
+    def _log_training(self) -> None:
+        self.check_finite()
+        if self._weight > 0:
+            loss = float(self._nats / self._weight)
+            rate = self.settings.learning_rate_at(self.step - 1)
+            extra = {name: float(value) for name, value in self.last_statistics.items() if not name.startswith("max_")}
+            self._write({"loss": loss, "learning_rate": rate, **extra})
+        self._nats, self._weight = torch.zeros_like(self._nats), torch.zeros_like(self._weight)
+
+    def check_finite(self) -> None:
+        """Raises Diverged where a loss since the last entry of the learning curve was not finite."""
+        if not bool(torch.isfinite(self._nats)):
+            raise Diverged(f"the training loss was not finite at or before step {self.step}")
+
+    def _enter(self, state: State | None, batch: StreamBatch) -> State:
+        """The memory that the block is read with: fresh at the start, rows reset where the batch says so."""
+        fresh = self.model.init_state(batch.reset.shape[0])
+        if state is None:
+            return fresh
+        return reset_rows(state, fresh, batch.reset) if bool(batch.reset.any()) else state
+
+    # Evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        self._begin_evaluation()
+
+    def validation_step(self, batch: StreamBatch, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._end_evaluation("validation")
+
+    def on_test_epoch_start(self) -> None:
+        self._begin_evaluation()
+
+    def test_step(self, batch: StreamBatch, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._end_evaluation("test")
+
+    def _begin_evaluation(self) -> None:
+        self._evaluated, self._scorer = None, self.new_scorer()
+        self._memory: list[dict[str, float]] = []
+        self._spans: list[Tensor] = []
+
+    def _evaluate(self, batch: StreamBatch) -> None:
+        assert self._scorer is not None
+        output = self.model(batch.inputs, self._enter(self._evaluated, batch))
+        self._evaluated = output.state
+        self._scorer.add(batch, output.y, weigh(output, batch))
+        self._memory.append(self.model.memory(output.state))
+        if "mean_span" in output.statistics:
+            self._spans.append(output.statistics["mean_span"])
+
+    def _end_evaluation(self, split: str) -> None:
+        """Keeps the scores, and what memory held on average after a block."""
+        assert self._scorer is not None
+        self.scores = self._scorer.scores()
+        self.statistics = {
+            name: (max if name.startswith("max_") else mean)([figures[name] for figures in self._memory])
+            for name in self._memory[0]
+        }
+        if self._spans:
+            self.statistics["mean_span"] = float(torch.stack(self._spans).mean())
+        self._evaluated = self._scorer = None
+        if not math.isfinite(self.scores[0].value):
+            raise Diverged(f"{self.scores[0].metric} on the {split} split is not finite after step {self.step}")
+        if split == "validation":
+            self.check_finite()
+            self._write({self.scores[0].metric: self.scores[0].value, **self.statistics}, "validation")
+
+    def _write(self, figures: dict[str, float], split: str = "train") -> None:
+        if self.logger is not None and self.global_rank == 0:
+            self.logger.log_metrics({f"{split}/{name}": value for name, value in figures.items()}, step=self.step)
+
+    # Exact resume
+
+    def resume_state(self) -> dict[str, Any]:
+        """All that a run needs to go on exactly, as plain tensors and numbers; to be called on every rank."""
+        carried = map_state(self.carried, lambda tensor: tensor.cpu()) if self.carried is not None else None
+        mine = (self.position, carried)
+        gathered: list[Any] = [mine]
+        if self.trainer.world_size > 1:
+            gathered = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(gathered, mine)
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimiser": self._optimiser().state_dict(),
+            "precision": self.trainer.precision_plugin.state_dict(),
+            "position": [position for position, _ in gathered],
+            "carried": [state for _, state in gathered],
+            "nats": self._nats,
+            "weight": self._weight,
+        }
+
+    def load_resume_state(self, saved: dict[str, Any]) -> None:
+        """Goes back to where `resume_state` was called. To be called before training starts."""
+        self.model.load_state_dict(saved["model"])
+        self.step = int(saved["step"])
+        self.position = saved["position"][0]
+        self._loaded = saved
+
+
+def weigh(output: Output, batch: StreamBatch) -> Tensor:
+    """Negative log-likelihood of the targets in nats [B, T]; computed in float32 at least."""
+    logits = output.y if output.y.dtype == torch.float64 else output.y.float()
+    return functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none").view_as(batch.targets)
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)

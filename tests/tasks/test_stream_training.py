@@ -1,0 +1,188 @@
+"""Training on streams: rows in groups, exact resume, schedules, resets and blocks without targets."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from models.backbone import BackboneSettings, build
+from models.registry import METHODS
+from tasks import enwik8
+from tasks.stream import StreamBatch, StreamData
+from tasks.stream_module import Diverged, StreamModule
+from tasks.train_settings import TrainSettings
+
+METHOD_SETTINGS: dict[str, dict[str, Any]] = {
+    "full_attention": {"max_span": 20},
+    "transformer_xl": {"memory_length": 12},
+    "adaptive_span": {"max_span": 24, "ramp": 4, "coefficient": 0.01, "trim_step": 4},
+    "compressive": {"memory_length": 8, "compress_size": 16},
+    "expire_span": {"max_span": 40, "ramp": 4, "coefficient": 1e-3, "noisy": True, "layer_drop": 0.3},
+}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("text") / "corpus.txt"
+    path.write_bytes(enwik8.part(enwik8.Settings(), "train")[:12_000].numpy().tobytes())
+    return str(path)
+
+
+def module_and_data(
+    text: str, method: str = "expire_span", double: bool = True, dropout: float = 0.1, **train: Any
+) -> tuple[StreamModule, StreamData]:
+    base = {"steps": 12, "batch_size": 8, "block_length": 8, "learning_rate": 1e-2, "validate_every": 5, "log_every": 2}
+    settings = TrainSettings(**{**base, **train})
+    task = enwik8.Settings(path=text)
+    torch.manual_seed(5)
+    backbone = BackboneSettings(layers=2, width=16, feedforward=24, heads=2, dropout=dropout)
+    values = METHODS.load(method).Settings(**METHOD_SETTINGS.get(method, {}))
+    model = build(method, values, backbone, settings.block_length, enwik8.encoder(task, 16), enwik8.head(task, 16))
+    module = StreamModule(model.double() if double else model, settings, lambda: enwik8.scorer(task, settings), seed=3)
+    return module, StreamData(enwik8, task, settings, seed=3)
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAt(pl.Callback):
+    """Saves the resume state after a step and stops there, as a kill would."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.saved = step, b""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        assert isinstance(pl_module, StreamModule)
+        if pl_module.step == self.step:
+            buffer = io.BytesIO()
+            torch.save(pl_module.resume_state(), buffer)
+            self.saved = buffer.getvalue()
+            raise Stop
+
+
+def fit(module: StreamModule, data: StreamData, *callbacks: pl.Callback, **extra: Any) -> list[dict[str, float]]:
+    """Trains to the end and returns what was logged."""
+    logged: list[dict[str, float]] = []
+    module._write = lambda figures, split="train": logged.append({"step": module.step, **figures})  # type: ignore[method-assign,assignment]
+    train = module.settings
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        callbacks=list(callbacks),
+        max_epochs=-(-train.steps // train.validate_every) - module.step // train.validate_every,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **extra,
+    )
+    trainer.fit(module, datamodule=data)
+    return logged
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("stop", [3, 7, 11])
+def test_a_run_that_was_stopped_goes_on_exactly(text: str, method: str, stop: int) -> None:
+    module, data = module_and_data(text, method, double=False)
+    undisturbed = fit(module, data)
+    assert [entry["step"] for entry in undisturbed] == [2, 4, 5, 6, 8, 10, 10, 12, 12]
+
+    stopper = StopAt(stop)
+    with pytest.raises(Stop):
+        fit(*module_and_data(text, method, double=False), stopper)
+    again, data = module_and_data(text, method, double=False)
+    again.load_resume_state(torch.load(io.BytesIO(stopper.saved), weights_only=True))
+    resumed = fit(again, data)
+    assert resumed == [entry for entry in undisturbed if entry["step"] > stop]
+    for name, tensor in module.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_four_groups_of_two_rows_train_as_eight_rows(text: str, method: str) -> None:
+    whole, data = module_and_data(text, method, dropout=0.0, clip=0.5)
+    fit(whole, data)
+    grouped, data = module_and_data(text, method, dropout=0.0, clip=0.5, accumulation=4)
+    fit(grouped, data)
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(grouped.model.state_dict()[name], tensor, rtol=0, atol=1e-9)
+    assert grouped.scores[0].value == pytest.approx(whole.scores[0].value, abs=1e-9)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "adagrad"])
+def test_every_optimiser_lowers_the_loss(text: str, optimiser: Any) -> None:
+    module, data = module_and_data(text, optimiser=optimiser, steps=30, validate_every=30)
+    logged = fit(module, data)
+    assert logged[-2]["loss"] < logged[0]["loss"] - 0.2
+
+
+def test_memory_is_carried_from_block_to_block_and_reset_where_a_row_starts_again(text: str) -> None:
+    module, _ = module_and_data(text)
+    module.model.eval()
+    batch = next(iter(StreamData(enwik8, enwik8.Settings(path=text), module.settings, 3)._evaluation("validation")))
+    carried = module.model(batch.inputs, module.model.init_state(4)).state
+    batch.reset = torch.tensor([True, False, False, True])
+    entered = module._enter(carried, batch)
+    fresh = module.model.init_state(4)
+    assert torch.equal(entered[0]["memory"][3, -8:], fresh[0]["memory"][3, -8:])
+    assert torch.equal(entered[0]["memory"][1], carried[0]["memory"][1])
+
+
+def test_spans_are_kept_in_range_after_each_step(text: str) -> None:
+    module, data = module_and_data(text, "adaptive_span", learning_rate=0.5, schedule="constant")
+    fit(module, data)
+    for block in module.model.layers():
+        assert 0 <= float(block.mixer.ratio.detach().min()) <= float(block.mixer.ratio.detach().max()) <= 1
+
+
+def test_a_block_without_targets_makes_no_update_but_advances_memory(text: str) -> None:
+    class Silent(StreamData):
+        def train_dataloader(self) -> Any:
+            blocks = super().train_dataloader()
+            read = blocks.source.read
+
+            def silent(position: Any) -> StreamBatch:
+                batch = read(position)
+                batch.weights = torch.zeros_like(batch.weights)
+                return batch
+
+            blocks.source.read = silent  # type: ignore[method-assign]
+            return blocks
+
+    module, data = module_and_data(text, steps=3, validate_every=3)
+    before = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
+    fit(module, Silent(enwik8, data.task_settings, module.settings, 3))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.model.state_dict().items())
+    assert module.carried is not None
+    assert bool((module.carried[1]["memory"] != 0).any())
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(text: str) -> None:
+    module, data = module_and_data(text)
+    module.model.blocks[1].contract.bias.data[3] = math.inf  # type: ignore[union-attr,index]
+    with pytest.raises(Diverged, match="not finite"):
+        fit(module, data)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    train = TrainSettings(steps=110, learning_rate=2.0, warmup_steps=10)
+    rates = [train.learning_rate_at(step) for step in range(111)]
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[9] == rates[10] == pytest.approx(2.0)
+    assert rates[60] == pytest.approx(1.0)
+    assert rates[110] == pytest.approx(0.0)
+    assert TrainSettings(schedule="constant", learning_rate=2.0).learning_rate_at(999) == 2.0
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_other_precisions_train(text: str, precision: str) -> None:
+    module, data = module_and_data(text, double=precision == "64-true")
+    logged = fit(module, data, precision=precision)
+    assert all(math.isfinite(entry.get("loss", 0.0)) for entry in logged)
