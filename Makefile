@@ -1,0 +1,79 @@
+# Everything a user or a developer runs. `make bench` and `make test` need nothing but Python >= 3.11 and make.
+# PYTHON=python3.12   the interpreter that .venv is made with
+# PIP_ARGS="..."      options for pip install, for instance the index of PyTorch's CPU builds
+# ARGS="..."          options for the command that a target runs: make bench ARGS="--methods transformer_xl --jobs 2"
+
+PYTHON ?= python3
+PIP_ARGS ?=
+ARGS ?=
+STUDY ?= quick
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# Each stamp is newer than its lock once that lock is installed, so set-up is repeated only when the lock changes.
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+
+# `make -C` would print a line after the JSON that must be the last one.
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup bench bench-enwik8 bench-small bench-paper data report test test-all lint typecheck lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(RUN)  ## make .venv and install requirements.lock into it
+
+bench: $(RUN)  ## compare all methods on all tasks, preset quick, and write the report
+	$(PY) -m bench run --preset quick $(ARGS)
+
+bench-enwik8: $(RUN)  ## the same on enwik8 alone
+	$(PY) -m bench run --preset quick --tasks enwik8 $(ARGS)
+
+bench-small: $(RUN)  ## preset small: learnable on two CPU cores, three seeds
+	$(PY) -m bench run --preset small $(ARGS)
+
+bench-paper: $(RUN)  ## preset paper: the published scale, for a GPU
+	$(PY) -m bench run --preset paper $(ARGS)
+
+data: $(RUN)  ## download the whole of enwik8 and verify it
+	$(PY) -m bench data $(ARGS)
+
+report: $(RUN)  ## build the report of runs/STUDY again (STUDY=quick)
+	$(PY) -m reports build runs/$(STUDY) $(ARGS)
+
+test: $(DEV)  ## the default tests, on a CPU
+	$(PY) -m pytest $(ARGS)
+
+test-all: $(DEV)  ## the slow tests too
+	$(PY) -m pytest -m "" $(ARGS)
+
+lint: $(DEV)  ## ruff
+	$(PY) -m ruff check .
+
+typecheck: $(DEV)  ## mypy
+	$(PY) -m mypy
+
+lock: $(VENV)/pyvenv.cfg  ## resolve pyproject.toml anew into requirements.lock and requirements-dev.lock
+	$(PY) .ci/lock.py
+
+clean:  ## remove .venv and caches; results in runs/ and data/ stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Spanbench needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name another with: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
+
+$(RUN): requirements.lock | $(VENV)/pyvenv.cfg
+	$(PY) -m pip install $(PIP_ARGS) -r requirements.lock
+	@touch $@
+
+$(DEV): requirements-dev.lock $(RUN)
+	$(PY) -m pip install $(PIP_ARGS) -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,69 @@
+"""What holds for every test: one thread a process, `gpu` tests only where there is one, and a record of skips for CI."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+# Two pytest workers on two cores: a pool of threads in each would double every time. Set before torch is imported, and
+# inherited by the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Folders that are never part of the project, for a checkout without git (a downloaded archive).
+NOT_OURS = {".venv", "data", "runs", "wandb"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips `gpu` tests where there is no CUDA device; torch is imported only if such a test was collected."""
+    wanted = [item for item in items if item.get_closest_marker("gpu")]
+    if not wanted:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in wanted:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def record_skip(what: str, reason: object) -> None:
+    """Appends a line to the file that SPANBENCH_SKIPS names. CI fails on it: a skipped test guards nothing."""
+    if path := os.environ.get("SPANBENCH_SKIPS"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{what}: {reason}\n")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail") and "gpu" not in report.keywords:
+        record_skip(report.nodeid, report.longrepr)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    # A module that skips itself while it is collected; xdist does not pass these on to the main process.
+    if report.skipped:
+        record_skip(report.nodeid, report.longrepr)
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The project's root folder."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def project_files() -> list[Path]:
+    """Every file of the project: what git tracks, or all but caches where the checkout has no git."""
+    if (CHECKOUT / ".git").exists():
+        listing = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, check=True, capture_output=True, text=True)
+        return [path for name in listing.stdout.split("\0") if name and (path := CHECKOUT / name).is_file()]
+    return [
+        path
+        for path in CHECKOUT.rglob("*")
+        if path.is_file()
+        and not NOT_OURS & {path.relative_to(CHECKOUT).parts[0]}
+        and not any(part.endswith(("_cache", "__pycache__")) for part in path.parts)
+    ]
