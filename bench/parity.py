@@ -1,9 +1,9 @@
 """Checks our methods against numbers that their authors' code gave (golden files).
 
-A golden file is a pair NAME.json (settings) and NAME.npz (tokens, parameters, and the outputs, losses and gradients that the
-authors' code computed from them in float64). The settings build the model through `models.backbone.build`, as a cell
-does; the parameters are copied in; every stored output, loss and gradient is compared. An array that is neither an
-input nor compared is a failure, so nothing can be left out unnoticed.
+A golden file is a pair NAME.json (settings) and NAME.npz (tokens, parameters, and the outputs, losses and gradients
+that the authors' code computed from them in float64). The settings build the model through `models.backbone.build`,
+as a cell does; the parameters are copied in; every stored output, loss and gradient is compared. An array that is
+neither an input nor compared is a failure, so nothing can be left out unnoticed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Golden:
 
 @dataclass
 class Verdict:
-    """The outcome of one golden file: the largest relative errors, how many arrays were compared, and what was wrong."""
+    """One golden file's outcome: the largest relative errors, how many arrays were compared, what was wrong."""
 
     name: str
     method: str
@@ -62,7 +62,7 @@ class Verdict:
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
-    """max |ours - theirs| / max |theirs|, or max |ours - theirs| where theirs is all zero; infinite for NaN or another shape."""
+    """max |ours - theirs| / max |theirs|, without the divisor where it is 0; infinite for NaN or another shape."""
     if ours.shape != theirs.shape:
         return float("inf")
     difference = float((ours - theirs).abs().max())
@@ -268,14 +268,14 @@ def check_file(path: Path, impl: str = "reference", limit: float = LIMIT) -> Ver
         if name not in computed:
             verdict.problems.append(f"{name} was not computed by our model")
             continue
-        error = relative_error(computed[name], target)
+        off = relative_error(computed[name], target)
         verdict.compared += 1
         if name.startswith("grad/"):
-            verdict.worst_gradient = max(verdict.worst_gradient, error)
+            verdict.worst_gradient = max(verdict.worst_gradient, off)
         else:
-            verdict.worst_output = max(verdict.worst_output, error)
-        if not error <= limit:
-            verdict.problems.append(f"{name} differs by {error:.3g}, the limit is {limit:g}")
+            verdict.worst_output = max(verdict.worst_output, off)
+        if not off <= limit:
+            verdict.problems.append(f"{name} differs by {off:.3g}, the limit is {limit:g}")
     for theirs in names:
         if f"grad/{theirs}" not in expected:
             verdict.problems.append(f"grad/{theirs} is not in the file, so it cannot be checked")

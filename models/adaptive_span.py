@@ -10,8 +10,8 @@ computed nor cached: the softmax runs over the newest K positions only,
 
     need = max_h ceil(z_h L + R),     K = L - floor(max(0, L - need) / step) * step
 
-State: `memory` [B, S, E], the layer's last inputs. S keeps up to RESERVE slots beyond K, because spans may grow; what is
-missing after growth, and before the stream's start, counts as zero vectors.
+State: `memory` [B, S, E], the layer's last inputs. S keeps up to RESERVE slots beyond K, because spans may grow; what
+is missing after growth, and before the stream's start, counts as zero vectors.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Method(Mixer):
         return LearnedPositions(sizes.head_dim, settings.max_span, settings.position_scale)
 
     def init_state(self, batch: int) -> LayerState:
-        return {"memory": torch.zeros(batch, 0, self.sizes.width, **self.like_parameters())}
+        return {"memory": self.zeros(batch, 0, self.sizes.width)}
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         batch, held, _ = state["memory"].shape

@@ -12,6 +12,7 @@ un-normalised. State: the list of the layers' states, in order. Notation: `model
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,7 +81,8 @@ class Output:
         y: what the task's head gives; for token tasks logits [B, n, V].
         state: what the next block needs, detached.
         aux_loss: the layers' auxiliary losses added up, a scalar.
-        statistics: the layers' named scalars: the mean over layers under the name, and the maximum under ``max_<name>``.
+        statistics: the layers' named scalars: the mean over layers under the name, and the maximum under
+        ``max_<name>``.
     """
 
     y: Tensor
@@ -152,7 +154,9 @@ class Backbone(nn.Module):
         if options.tie_output:
             embedding, projection = getattr(encoder, "weight", None), getattr(head, "weight", None)
             if embedding is None or projection is None or embedding.shape != projection.shape:
-                raise Unsupported("the method ties its output to the embedding, and this task's encoder and head do not match")
+                raise Unsupported(
+                    "the method ties its output to the embedding, and this task's encoder and head do not match"
+                )
             head.weight = encoder.weight
 
     def layers(self) -> list[Block]:
@@ -179,7 +183,9 @@ class Backbone(nn.Module):
             edit_spans: called with (layer number, spans [B, n]) of the tokens just read, returns what to use instead.
         """
         if inputs.shape[1] > self.sizes.block_length:
-            raise ValueError(f"a block of {inputs.shape[1]} tokens; the model is configured for {self.sizes.block_length}")
+            raise ValueError(
+                f"a block of {inputs.shape[1]} tokens; the model is configured for {self.sizes.block_length}"
+            )
         h = self.dropout(self.encoder(inputs) * self.input_scale)
         aux_loss = h.new_zeros(())
         new_state: State = []
@@ -190,7 +196,7 @@ class Backbone(nn.Module):
                 layer=number,
                 shared=self.shared,
                 randomness=randomness,
-                edit_spans=None if edit_spans is None else (lambda spans, n=number: edit_spans(n, spans)),
+                edit_spans=None if edit_spans is None else functools.partial(edit_spans, number),
             )
             mixed = block.mixer(h, layer_state, context)
             h = h if mixed.skip else block.finish(h, mixed.y)

@@ -1,13 +1,13 @@
 """Compressive Transformer: old memories are pooled into fewer slots before they go (Rae et al. 2020, 1911.05507).
 
-Two memories: L recent hidden states, and C = compress_size / c compressed ones, c the rate. At each block the oldest T of
-[recent; block] are compressed by c into T / c new slots behind the compressed memory. Query t of the block (from 0)
-belongs to group g = t // c; it sees the compressed slots g .. g + C and the L positions before it, in one softmax over
-C + 1 + L scores. Learned positions P = C + 1 + L in that order. After the block the last L recent and the last C compressed
-states stay. All memories begin as zeros that are attended.
+Two memories: L recent hidden states, and C = compress_size / c compressed ones, c the rate. At each block the oldest
+T of [recent; block] are compressed by c into T / c new slots behind the compressed memory. Query t of the block (from
+0) belongs to group g = t // c; it sees the compressed slots g .. g + C and the L positions before it, in one softmax
+over C + 1 + L scores. Learned positions P = C + 1 + L in that order. After the block the last L recent and the last C
+compressed states stay. All memories begin as zeros that are attended.
 
-State: `compressed` [B, C, E] and `recent` [B, L, E] as they were at the open block's start, and `open` [B, o, E], what the
-stream has read of that block so far (o < T; empty between blocks).
+State: `compressed` [B, C, E] and `recent` [B, L, E] as they were at the open block's start, and `open` [B, o, E],
+what the stream has read of that block so far (o < T; empty between blocks).
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> 
     if settings.memory_length < block_length:
         raise SettingsError(
             f"{key}.memory_length",
-            f"L = {settings.memory_length} is less than the block length T = {block_length}, so a compressed slot would "
-            "hold a query's own future",
+            f"L = {settings.memory_length} is less than the block length T = {block_length}, so a compressed slot "
+            "would hold a query's own future",
             "Give at least train.block_length.",
         )
     if settings.compress_size < settings.rate or settings.compress_size % settings.rate:
@@ -93,11 +93,10 @@ class Method(Mixer):
         return LearnedPositions(sizes.head_dim, count, settings.position_scale)
 
     def init_state(self, batch: int) -> LayerState:
-        beside = self.like_parameters()
         return {
-            "compressed": torch.zeros(batch, self.compressed, self.width, **beside),
-            "recent": torch.zeros(batch, self.recent, self.width, **beside),
-            "open": torch.zeros(batch, 0, self.width, **beside),
+            "compressed": self.zeros(batch, self.compressed, self.width),
+            "recent": self.zeros(batch, self.recent, self.width),
+            "open": self.zeros(batch, 0, self.width),
         }
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
@@ -106,7 +105,7 @@ class Method(Mixer):
 
     def compress(self, old: Tensor) -> Tensor:
         """The states [B, T, E] pooled to [B, T / c, E]."""
-        return old.unflatten(1, (-1, self.rate)).mean(2)
+        return old.view(old.shape[0], -1, self.rate, old.shape[2]).mean(2)
 
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
         room = self.block_length - state["open"].shape[1]
@@ -147,7 +146,7 @@ class Method(Mixer):
         )
 
     def positions(self, query: Tensor, p: Tensor, begun: int, keys: int) -> Tensor:
-        """Position terms [B, H, n, keys]; slot j of a query in group g has column j - g of p, its L positions the last L."""
+        """Position terms [B, H, n, keys]: slot j and group g have column j - g of p, the L positions its last L."""
         n = query.shape[2]
         slots = self.compressed + self.block_length // self.rate
         group = (begun + torch.arange(n, device=query.device)) // self.rate

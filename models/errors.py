@@ -20,4 +20,4 @@ class SettingsError(ValueError):
 
 
 class Unsupported(RuntimeError):
-    """A combination of task, method and impl that has no meaning. The cell's status is `unsupported`, with this reason."""
+    """Task, method and impl do not go together. The cell's status is `unsupported`, with this reason."""

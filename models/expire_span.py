@@ -1,4 +1,4 @@
-"""Expire-Span: every memory predicts how long it will be needed, and is dropped after that (Sukhbaatar et al. 2021, 2105.06548).
+"""Expire-Span: every memory predicts how long it is needed, and goes after that (Sukhbaatar et al. 2021, 2105.06548).
 
 Per layer, shared by its heads, from the hidden states h_i that keys are projected from:
 
@@ -8,12 +8,12 @@ Per layer, shared by its heads, from the hidden states h_i that keys are project
     a'   = a m / (sum a m + 1e-8)                 softmax over keys with m > 0, masked, renormalised      (eq. 5)
     loss = alpha * mean_b sum_{0 < m < 1} r_ti / (R T)    only pairs on the ramp are charged              (eq. 8)
 
-The value of the loss is never positive; what matters is its gradient, 1 / (R T) per pair. There is no cut at distance L: a
-memory may serve up to L + R steps. In training with `noisy`, one u ~ U(0, 1) per block caps all spans at u L.
+The value of the loss is never positive; what matters is its gradient, 1 / (R T) per pair. There is no cut at distance
+L: a memory may serve up to L + R steps. In training with `noisy`, one u ~ U(0, 1) per block caps all spans at u L.
 
-State: `memory` [B, S, E], the layer's inputs that are not forgotten, each row packed to the right; `age` [B, S], how far
-each stands before the next query (1 is the newest, 0 marks an empty slot); with edited spans also `span` [B, S]. The
-newest P = min(L, T) slots always stay, so that position terms need no lookup. It begins as P zero vectors.
+State: `memory` [B, S, E], the layer's inputs that are not forgotten, each row packed to the right; `age` [B, S], how
+far each stands before the next query (1 is the newest, 0 marks an empty slot); with edited spans also `span` [B, S].
+The newest P = min(L, T) slots always stay, so that position terms need no lookup. It begins as P zero vectors.
 """
 
 from __future__ import annotations
@@ -98,11 +98,10 @@ class Method(Mixer):
         return LearnedPositions(sizes.head_dim, min(settings.max_span, sizes.block_length), settings.position_scale)
 
     def init_state(self, batch: int) -> LayerState:
-        beside = self.like_parameters()
-        age = torch.arange(self.near, 0, -1, device=beside["device"])
+        age = torch.arange(self.near, 0, -1)
         return {
-            "memory": torch.zeros(batch, self.near, self.sizes.width, **beside),
-            "age": age.expand(batch, -1).clone(),
+            "memory": self.zeros(batch, self.near, self.sizes.width),
+            "age": self.zeros(batch, self.near, dtype=torch.long) + age.to(self.predictor.bias.device),
         }
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
@@ -173,7 +172,8 @@ class Method(Mixer):
         alive = (span - age + self.settings.ramp > 0) | (age <= self.near)
         stays = alive & (age > 0)
         slots = int(stays.sum(1).max())
-        order = stays.int().argsort(dim=1, stable=True)[:, -slots:]  # what goes first, then what stays, in order of time
+        in_order = stays.int().argsort(dim=1, stable=True)  # what goes, then what stays; each in order of time
+        order = in_order[:, in_order.shape[1] - slots :]
         kept = stays.gather(1, order)
         state = {
             "memory": gather_slots(history, order).detach() * kept[:, :, None],

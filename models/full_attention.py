@@ -1,12 +1,12 @@
 """Full attention: a softmax over the whole past, nothing forgotten (Vaswani et al. 2017, 1706.03762).
 
 The quality ceiling and the cost to beat. It is the shared backbone's attention with learned positions for the last
-P = min(L, T) distances (or none), and the limit of Expire-Span when no span ever ends. `memory: none` is the floor: each
-block alone, as if the stream began anew at every block.
+P = min(L, T) distances (or none), and the limit of Expire-Span when no span ever ends. `memory: none` is the floor:
+each block alone, as if the stream began anew at every block.
 
 State: `memory` [B, S, E], the layer's inputs so far, at most L of them; `held` [B, S], which slots a row really has. It
-begins with P zero vectors that are attended. With `memory: none` it holds only what was read of the open block, behind those
-zeros, and is thrown away at the block's end.
+begins with P zero vectors that are attended. With `memory: none` it holds only what was read of the open block,
+behind those zeros, and is thrown away at the block's end.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> 
         raise SettingsError("method.full_attention.max_span", f"is {settings.max_span}", "Give at least 1, or null.")
     if settings.max_span is None and settings.capacity < 2 * block_length:
         raise SettingsError(
-            "method.full_attention.capacity", f"{settings.capacity} is less than two blocks", "Raise it, or set max_span."
+            "method.full_attention.capacity",
+            f"{settings.capacity} is less than two blocks",
+            "Raise it, or set max_span.",
         )
 
 
@@ -78,10 +80,9 @@ class Method(Mixer):
         return LearnedPositions(sizes.head_dim, near_positions(settings, sizes), settings.position_scale)
 
     def init_state(self, batch: int) -> LayerState:
-        beside = self.like_parameters()
         return {
-            "memory": torch.zeros(batch, self.near, self.sizes.width, **beside),
-            "held": torch.ones(batch, self.near, dtype=torch.bool, device=beside["device"]),
+            "memory": self.zeros(batch, self.near, self.sizes.width),
+            "held": ~self.zeros(batch, self.near, dtype=torch.bool),
         }
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
@@ -130,5 +131,5 @@ class Method(Mixer):
 
 
 def near_positions(settings: Settings, sizes: Sizes) -> int:
-    """P = min(L, T), the number of distances that have a position vector and of zero vectors that memory begins with."""
+    """P = min(L, T): distances that have a position vector, and zero vectors that memory begins with."""
     return min(settings.max_span or sizes.block_length, sizes.block_length)

@@ -1,4 +1,4 @@
-"""Query, key, value and output projections of multi-head attention, without bias; heads are contiguous slices of H * D."""
+"""Projections of multi-head attention: query, key, value, output; no bias, heads are contiguous slices of H * D."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class Heads(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """[B, S, H * D] as [B, H, S, D]."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def merge(self, x: Tensor) -> Tensor:
         """[B, H, n, D] as [B, n, H * D], projected to [B, n, E]."""
-        return self.output(x.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
+        y: Tensor = self.output(x.transpose(1, 2).flatten(-2))
+        return y

@@ -1,7 +1,7 @@
 """The contract between the backbone and a method: what a method is given, what it gives back, what it may carry.
 
-Notation of the whole package: B batch rows, T configured block length, n tokens in this call (n <= T), L maximum span or
-memory length, S slots of memory held, H heads, D head width, E model width, F feed-forward width, N layers, R ramp
+Notation of the whole package: B batch rows, T configured block length, n tokens in this call (n <= T), L maximum span
+or memory length, S slots of memory held, H heads, D head width, E model width, F feed-forward width, N layers, R ramp
 length, P learned position columns. `t` is the time of a query, `i` that of a memory, `t - i` their distance.
 """
 
@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from models.state import LayerState
@@ -80,7 +81,8 @@ class Mixed:
         state: what the next call needs, detached.
         aux_loss: scalar to be added to the task's loss, or None. Over the pieces of a block it adds up to the block's.
         statistics: named scalars, such as ``mean_span``.
-        skip: whether the backbone is to pass the block's input on unchanged (layer drop); the state advances all the same.
+        skip: whether the backbone is to pass the block's input on unchanged (layer drop); the state advances all the
+        same.
     """
 
     y: Tensor
@@ -123,7 +125,6 @@ class Mixer(nn.Module, ABC):
     def after_step(self) -> None:
         """Called after each optimiser step, to keep parameters in their range."""
 
-    def like_parameters(self) -> dict[str, object]:
-        """``device`` and ``dtype`` keywords for tensors that belong beside the layer's parameters."""
-        parameter = next(self.parameters())
-        return {"device": parameter.device, "dtype": parameter.dtype}
+    def zeros(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Zeros on the parameters' device and, unless told otherwise, of their type."""
+        return next(self.parameters()).new_zeros(shape, dtype=dtype)

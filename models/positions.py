@@ -1,7 +1,7 @@
 """Learned relative positions (Sukhbaatar et al. 2019; 2021): one vector per distance, shared by heads and layers.
 
-Notation: `p` is a matrix [D, P] whose column j belongs to distance P - j, so the last column is distance 1. The score of
-query t and memory i gets `q_t . p[:, P - (t - i)]`; beyond distance P the position term is zero.
+Notation: `p` is a matrix [D, P] whose column j belongs to distance P - j, so the last column is distance 1. The score
+of query t and memory i gets `q_t . p[:, P - (t - i)]`; beyond distance P the position term is zero.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def unskew(x: Tensor) -> Tensor:
 
 
 def position_scores(query: Tensor, p: Tensor, keys: int) -> Tensor:
-    """Position terms of every query and key, `q_t . p[:, P - (t - i)]`, zero beyond distance P and from the query's own time on.
+    """Position terms `q_t . p[:, P - (t - i)]` of every query and key; zero beyond distance P and where t - i < 1.
 
     Args:
         query: [B, H, n, D].
@@ -49,6 +49,6 @@ def position_scores(query: Tensor, p: Tensor, keys: int) -> Tensor:
 
 
 def distances(n: int, keys: int, device: torch.device) -> Tensor:
-    """The distance t - i of each query and key [n, keys], where the last n keys are the block and all are consecutive."""
+    """The distance t - i of each query and key [n, keys], where the keys are consecutive and the last n the block."""
     times = torch.arange(keys, device=device)
     return times[keys - n :, None] - times[None, :]

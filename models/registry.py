@@ -30,11 +30,14 @@ def read_card(path: Path) -> dict[str, Any] | None:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=path.name)
     except SyntaxError as error:
-        raise SettingsError(path.name, f"does not parse: {error.msg}, line {error.lineno}", "Correct the file.") from error
+        raise SettingsError(
+            path.name, f"does not parse: {error.msg}, line {error.lineno}", "Correct the file."
+        ) from error
     for node in tree.body:
         match node:
-            case ast.Assign(targets=[ast.Name(id="CARD")], value=value) | ast.AnnAssign(
-                target=ast.Name(id="CARD"), value=ast.expr() as value
+            case (
+                ast.Assign(targets=[ast.Name(id="CARD")], value=value)
+                | ast.AnnAssign(target=ast.Name(id="CARD"), value=ast.expr() as value)
             ):
                 try:
                     card = ast.literal_eval(value)
@@ -80,20 +83,24 @@ class Registry:
             return
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise SettingsError(key or f"--{self.kind}s", f"there is no {self.kind} {name!r}", f"{hint}Known: {', '.join(known)}")
+        raise SettingsError(
+            key or f"--{self.kind}s", f"there is no {self.kind} {name!r}", f"{hint}Known: {', '.join(known)}"
+        )
 
     def card(self, name: str) -> dict[str, Any]:
-        """What the module says of itself, without importing it. Raises SettingsError for unknown names or missing keys."""
+        """What the module says of itself, read without importing it. SettingsError for unknown names, missing keys."""
         self.check(name)
         path = self._path(name)
         card = read_card(path) or {}
         missing = [key for key in self.required if key not in card]
         if missing:
-            raise SettingsError(f"CARD in {path.name}", f"lacks {', '.join(missing)}", "docs/add-a-method.md lists the keys.")
+            raise SettingsError(
+                f"CARD in {path.name}", f"lacks {', '.join(missing)}", "docs/add-a-method.md lists the keys."
+            )
         return card
 
     def load(self, name: str) -> ModuleType:
-        """The module, imported now if it was not. Raises SettingsError for unknown names; import errors pass through."""
+        """The module, imported if it was not. Raises SettingsError for unknown names; import errors pass through."""
         self.check(name)
         if name not in self._plugins:
             return importlib.import_module(f"{self.package}.{name}")

@@ -1,8 +1,8 @@
 """What a model carries from one block of a stream to the next: plain tensors in dictionaries and lists.
 
-A layer's state is a dictionary of tensors whose first axis is the batch row; a model's state is the list of its layers'.
-Nothing else is remembered between calls, so a state can be detached, moved, cut into rows and saved by whoever
-holds it, without knowing the method.
+A layer's state is a dictionary of tensors whose first axis is the batch row; a model's state is the list of its
+layers'. Nothing else is remembered between calls, so a state can be detached, moved, cut into rows and saved by
+whoever holds it, without knowing the method.
 
 Convention: a memory's slots stand on axis 1, oldest first, and rows with fewer slots are padded **on the left with
 zeros**. A method either counts a zero slot as a zero vector that is attended (`models/transformer_xl.py`) or carries a

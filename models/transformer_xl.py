@@ -9,8 +9,8 @@ matrix, a query that sees itself, and the score
 
 at distance d = t - i, where u, v are shared by all layers and W_r belongs to the layer.
 
-State: `memory` [B, S, E], the layer's last inputs. Learned: S = L from the start, zeros that are attended. Sinusoidal: S
-grows from 0 to L, and `held` [B, S] says which slots a row really has.
+State: `memory` [B, S, E], the layer's last inputs. Learned: S = L from the start, zeros that are attended.
+Sinusoidal: S grows from 0 to L, and `held` [B, S] says which slots a row really has.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class LearnedWindow(Mixer):
         return LearnedPositions(sizes.head_dim, settings.memory_length, settings.position_scale)
 
     def init_state(self, batch: int) -> LayerState:
-        return {"memory": torch.zeros(batch, self.length, self.width, **self.like_parameters())}
+        return {"memory": self.zeros(batch, self.length, self.width)}
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         batch, slots, _ = state["memory"].shape
@@ -145,11 +145,7 @@ class SinusoidalWindow(Mixer):
         )
 
     def init_state(self, batch: int) -> LayerState:
-        beside = self.like_parameters()
-        return {
-            "memory": torch.zeros(batch, 0, self.width, **beside),
-            "held": torch.zeros(batch, 0, dtype=torch.bool, device=beside["device"]),
-        }
+        return {"memory": self.zeros(batch, 0, self.width), "held": self.zeros(batch, 0, dtype=torch.bool)}
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         return state["held"].sum(1), state["held"].shape[1]

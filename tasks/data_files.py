@@ -29,7 +29,7 @@ DATA_VARIABLE = "SPANBENCH_DATA"
 
 @functools.cache
 def excerpt_bytes() -> bytes:
-    """The first 4,000,000 bytes of enwik8. Raises SettingsError where the file of the checkout is missing or damaged."""
+    """The first 4,000,000 bytes of enwik8. Raises SettingsError where the checkout's file is missing or damaged."""
     remedy = "Restore it with `git checkout -- tasks/data`."
     try:
         text = lzma.decompress(EXCERPT.read_bytes())

@@ -1,9 +1,9 @@
 """Byte-level language modelling of Wikipedia text: what comes next, in bits per byte.
 
-The first 10^8 bytes of an English Wikipedia dump (Mahoney's enwik8), 90 / 5 / 5 million for training, validation and test;
-by default the first 4,000,000 bytes of it, which ship with the project, split in the same proportions and labelled
-`enwik8-4M` everywhere. Each part is cut into B contiguous streams that are read block after block, memory carried. In
-training a row that reaches its stream's end is reset and starts again at a random offset in [0, T).
+The first 10^8 bytes of an English Wikipedia dump (Mahoney's enwik8), 90 / 5 / 5 million for training, validation and
+test; by default the first 4,000,000 bytes of it, which ship with the project, split in the same proportions and
+labelled `enwik8-4M` everywhere. Each part is cut into B contiguous streams that are read block after block, memory
+carried. In training a row that reaches its stream's end is reset and starts again at a random offset in [0, T).
 
     bpb = sum of nats / (ln 2 * number of bytes)     over all bytes of the split that have a predecessor
 """
@@ -53,19 +53,24 @@ class Settings:
 def check(settings: Settings, train: TrainSettings) -> None:
     """Raises SettingsError where the data is missing or too short for these blocks."""
     if settings.path is not None and settings.data == "full":
-        raise SettingsError("task.enwik8.data", "is full while task.enwik8.path names another file", "Drop one of them.")
+        raise SettingsError(
+            "task.enwik8.data", "is full while task.enwik8.path names another file", "Drop one of them."
+        )
     if settings.path is not None and not Path(settings.path).is_file():
         raise SettingsError("task.enwik8.path", f"there is no file {settings.path}", "Give the path of a file.")
     if settings.data == "full" and full_enwik8() is None:
         raise SettingsError(
-            "task.enwik8.data", "the full enwik8 is not on disk", "Run `make data`, or let SPANBENCH_DATA point to a copy."
+            "task.enwik8.data",
+            "the full enwik8 is not on disk",
+            "Run `make data`, or let SPANBENCH_DATA point to a copy.",
         )
     needed = 2 * train.block_length + 1
     for split, rows in (("train", train.batch_size), ("validation", train.evaluation_batch_size)):
-        if len(part(settings, split)) // rows < needed:
+        held = len(part(settings, split)) // rows
+        if held < needed:
             raise SettingsError(
                 "task.enwik8",
-                f"the {split} part gives {rows} rows of {len(part(settings, split)) // rows} bytes, and two blocks need {needed}",
+                f"the {split} part gives {rows} rows of {held} bytes, and two blocks need {needed}",
                 "Use a longer text, fewer rows or shorter blocks.",
             )
 

@@ -1,17 +1,17 @@
-"""What a stream task hands to training: blocks of B rows, read one after the other, from a source that can be re-entered.
+"""What a stream task hands to training: blocks of B rows, one after the other, from a source that can be re-entered.
 
 A source is a pure function of its position: `read(position)` gives the block there and the position after it. So the
 position that a run carries is what was *consumed*, whatever a loader has fetched ahead, and resuming is reading on.
 
-The module of a stream task (``CARD["objective"] == "streams"``) defines, beside its ``CARD`` and ``Settings``, the functions
-that the protocol `StreamTask` lists.
+The module of a stream task (``CARD["objective"] == "streams"``) defines, beside its ``CARD`` and ``Settings``, the
+functions that the protocol `StreamTask` lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import pytorch_lightning as pl
 import torch
@@ -48,10 +48,7 @@ class StreamBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> StreamBatch:
         """The batch with its tensors on `device`; the position stays where it is."""
-        moved = {
-            name: tensor.to(device, non_blocking=non_blocking)
-            for name, tensor in self._tensors().items()
-        }
+        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self._tensors().items()}
         return replace(self, **moved)  # type: ignore[arg-type]
 
     def rows(self, index: slice) -> StreamBatch:
@@ -107,6 +104,13 @@ class Scorer(Protocol):
         ...
 
 
+class Consumer(Protocol):
+    """The Lightning module, as far as the data needs to know it: how many blocks it consumed and where it stands."""
+
+    step: int
+    position: Position | None
+
+
 class StreamTask(Protocol):
     """The functions of a stream task's module."""
 
@@ -155,8 +159,8 @@ class Blocks:
 class StreamData(pl.LightningDataModule):
     """The three splits of a stream task, for Lightning.
 
-    An epoch is the stretch from one validation to the next, so that Lightning's own progress says nothing that a resumed run
-    would need.
+    An epoch is the stretch from one validation to the next, so that Lightning's own progress says nothing that a
+    resumed run would need.
 
     Args:
         task: the task's module; settings: its Settings; train: how it is trained.
@@ -179,9 +183,9 @@ class StreamData(pl.LightningDataModule):
         return self._training
 
     def train_dataloader(self) -> Blocks:
-        module = self.trainer.lightning_module if self.trainer else None
-        assert module is not None
-        done = int(module.step)
+        assert self.trainer is not None
+        module = cast(Consumer, self.trainer.lightning_module)
+        done = module.step
         stretch = self.train.validate_every - done % self.train.validate_every
         source = self.training_source()
         position = module.position if module.position is not None else source.start()

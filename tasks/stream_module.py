@@ -236,7 +236,9 @@ class StreamModule(pl.LightningModule):
 def weigh(output: Output, batch: StreamBatch) -> Tensor:
     """Negative log-likelihood of the targets in nats [B, T]; computed in float32 at least."""
     logits = output.y if output.y.dtype == torch.float64 else output.y.float()
-    return functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none").view_as(batch.targets)
+    return functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none").view_as(
+        batch.targets
+    )
 
 
 def mean(values: list[float]) -> float:

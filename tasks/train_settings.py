@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,5 +84,9 @@ class TrainSettings:
 
 def build_optimiser(train: TrainSettings, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser that `train` names."""
-    classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adagrad": torch.optim.Adagrad}
+    classes: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "adagrad": torch.optim.Adagrad,
+    }
     return classes[train.optimiser](parameters, lr=train.learning_rate, weight_decay=train.weight_decay)

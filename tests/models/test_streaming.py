@@ -1,4 +1,4 @@
-"""Every registered method, in every variant listed here, reads a stream causally and the same in pieces as in blocks."""
+"""Every registered method, in every variant listed, reads a stream causally and the same in pieces as in blocks."""
 
 from __future__ import annotations
 
@@ -69,13 +69,12 @@ def test_pieces_of_1_7_and_T_give_the_same_outputs_and_losses(name: str, setting
 
 @pytest.mark.parametrize(("name", "settings", "pre_norm"), CASES)
 @pytest.mark.parametrize("moment", [0, 5, T, 3 * T - 1])
-def test_the_past_does_not_move_when_the_future_changes(
-    name: str, settings: dict, pre_norm: bool, moment: int
-) -> None:
+def test_the_past_does_not_move_when_the_future_changes(name: str, settings: dict, pre_norm: bool, moment: int) -> None:
     model = make(name, settings, pre_norm)
     tokens = torch.randint(VOCABULARY, (2, 4 * T))
     changed = tokens.clone()
-    changed[:, moment:] = (changed[:, moment:] + 1 + torch.randint(VOCABULARY - 1, changed[:, moment:].shape)) % VOCABULARY
+    other = 1 + torch.randint(VOCABULARY - 1, changed[:, moment:].shape)
+    changed[:, moment:] = (changed[:, moment:] + other) % VOCABULARY
     with torch.no_grad():
         before, _ = read(model, tokens, pieces(4 * T, T))
         after, _ = read(model, changed, pieces(4 * T, T))

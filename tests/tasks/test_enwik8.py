@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,8 @@ def test_a_split_is_scored_byte_by_byte_exactly_once(size: int, rows: int, lengt
             counts = batch.weights[row] > 0
             read[row] += batch.inputs[row][counts].tolist()
             targets[row] += batch.targets[row][counts].tolist()
-    assert sum(targets, []) == text[1:].tolist()  # every byte that has a predecessor, in order
-    assert sum(read, []) == text[:-1].tolist()
+    assert list(chain(*targets)) == text[1:].tolist()  # every byte that has a predecessor, in order
+    assert list(chain(*read)) == text[:-1].tolist()
 
 
 def test_bpb_is_summed_nats_over_summed_bytes_and_not_a_mean_of_block_means() -> None:
