@@ -7,7 +7,8 @@ pip resolves into its installation report (a dry run; nothing is installed), and
 - A local version label is cut off (`2.13.0+cpu` is written `2.13.0`, and either satisfies it).
 - No hashes and no index: the same lock serves torch's CPU and CUDA builds, from whatever index the user's pip has.
 
-It runs on the oldest supported Python, so that no chosen version demands a newer one. tests/test_locks.py holds the rules.
+It runs on the oldest supported Python, so that no chosen version demands a newer one. tests/test_locks.py holds these
+rules.
 """
 
 from __future__ import annotations
@@ -56,8 +57,18 @@ def resolve(python: Path, requirements: list[str], constraints: list[str], folde
     wanted, limits, report = folder / "wanted.txt", folder / "limits.txt", folder / "report.json"
     wanted.write_text("\n".join(requirements) + "\n", encoding="utf-8")
     limits.write_text("\n".join(constraints) + "\n", encoding="utf-8")
-    command = [python, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", report]
-    subprocess.run([*command, "-r", wanted, "-c", limits], check=True)
+    command = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+        "--quiet",
+        "--report",
+        str(report),
+    ]
+    subprocess.run([*command, "-r", str(wanted), "-c", str(limits)], check=True)
     resolved: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return resolved
 

@@ -1,4 +1,4 @@
-"""What holds for every test: one thread a process, `gpu` tests only where there is one, and a record of skips for CI."""
+"""What holds for every test: one thread a process, `gpu` tests only on a GPU, and a record of skips for CI."""
 
 from __future__ import annotations
 
