@@ -249,7 +249,7 @@ def check_file(path: Path, impl: str = "reference", limit: float = LIMIT) -> Ver
     try:
         with np.load(path.with_suffix(".npz")) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
         verdict.problems.append(f"{path.stem}.npz cannot be read: {error}")
         return verdict
     model = build_model(golden, impl)

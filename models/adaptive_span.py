@@ -70,7 +70,7 @@ def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> 
 
 
 class Method(Mixer):
-    """Attention whose heads each learn their span (methods.md, section 5)."""
+    """Attention whose heads each learn their span."""
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()

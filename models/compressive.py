@@ -76,7 +76,7 @@ def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> 
 
 
 class Method(Mixer):
-    """Attention over recent states and pooled older ones (methods.md, section 6)."""
+    """Attention over recent states and pooled older ones."""
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()

@@ -80,7 +80,9 @@ def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> 
 
 
 class Method(Mixer):
-    """Attention whose memories expire (methods.md, section 7)."""
+    """Attention whose memories expire."""
+
+    predicts_spans = True
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()

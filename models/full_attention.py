@@ -64,7 +64,7 @@ def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> 
 
 
 class Method(Mixer):
-    """Attention to everything before (methods.md, section 10)."""
+    """Attention to everything before."""
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()

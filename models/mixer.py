@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,9 @@ class Mixer(nn.Module, ABC):
     ``Method(settings, sizes)`` once per layer; or, where settings or impl choose among several, a function
     ``mixer_class(settings, impl)`` that returns the subclass. `docs/add-a-method.md` builds one from nothing.
     """
+
+    predicts_spans: ClassVar[bool] = False
+    """Whether the method predicts a span per memory and lets ``context.edit_spans`` replace it."""
 
     @classmethod
     def build_shared(cls, settings: object, sizes: Sizes) -> nn.Module | None:

@@ -71,7 +71,7 @@ def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> 
 
 
 class LearnedWindow(Mixer):
-    """Each query sees exactly the L positions before it (methods.md, section 3)."""
+    """Each query sees exactly the L positions before it."""
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class SharedBiases(nn.Module):
 
 
 class SinusoidalWindow(Mixer):
-    """Transformer-XL as Dai et al. published it (methods.md, section 4)."""
+    """Transformer-XL as Dai et al. published it."""
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()

@@ -46,6 +46,7 @@ class StreamModule(pl.LightningModule):
         self.carried: State | None = None
         self.scores: list[Score] = []
         self.statistics: dict[str, float] = {}
+        self.edit_spans: Callable[[int, Tensor], Tensor] | None = None  # evaluation's "what if", see Backbone.forward
         self._loaded: dict[str, Any] | None = None
         self._evaluated: State | None = None
         self._scorer: Scorer | None = None
@@ -176,7 +177,7 @@ class StreamModule(pl.LightningModule):
 
     def _evaluate(self, batch: StreamBatch) -> None:
         assert self._scorer is not None
-        output = self.model(batch.inputs, self._enter(self._evaluated, batch))
+        output = self.model(batch.inputs, self._enter(self._evaluated, batch), edit_spans=self.edit_spans)
         self._evaluated = output.state
         self._scorer.add(batch, output.y, weigh(output, batch))
         self._memory.append(self.model.memory(output.state))

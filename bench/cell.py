@@ -1,0 +1,207 @@
+"""Runs one cell in this process: builds the model, trains it, evaluates the best weights, and returns the result.
+
+Needs torch, pytorch-lightning, numpy and the standard library alone. Nothing is timed here; the clock does that.
+Settings come complete from the spec, so that the same spec gives the same cell anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from bench.checkpoints import Checkpoints
+from bench.checkpoints import load as load_checkpoint
+from bench.metrics_log import MetricsLog, Progress
+from bench.plugins import restore_plugins
+from bench.spec import CellSpec
+from bench.store.cell_folder import CellFolder
+from bench.store.claim import Claim
+from bench.store.result import Result, Row
+from bench.store.statuses import Status
+from models.backbone import Backbone, BackboneSettings, build
+from models.errors import SettingsError, Unsupported
+from models.registry import METHODS
+from tasks.randomness import derive
+from tasks.registry import TASKS
+from tasks.stream import StreamData
+from tasks.stream_module import Diverged, StreamModule
+from tasks.train_settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a spec describes, built."""
+
+    task: ModuleType
+    task_settings: Any
+    train: TrainSettings
+    model: Backbone
+    module: StreamModule
+    data: StreamData
+
+
+def make(kind: type, values: dict[str, Any], key: str) -> Any:
+    """A settings dataclass from a spec's dictionary. Raises SettingsError for keys it does not have."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    for name in values:
+        if name not in known:
+            raise SettingsError(f"{key}.{name}", "is not a setting", f"Known: {', '.join(sorted(known))}.", "spec.json")
+    return kind(**values)
+
+
+def build_parts(spec: CellSpec) -> Parts:
+    """Builds task, model and Lightning modules of a cell; initialisation comes from the spec's seed.
+
+    Raises:
+        SettingsError: the settings cannot work. Unsupported: method and task do not go together.
+    """
+    restore_plugins(spec.plugins, "spec.json")
+    task, method = TASKS.load(spec.task), METHODS.load(spec.method)
+    if TASKS.card(spec.task)["objective"] != "streams":
+        raise Unsupported(f"the objective of the task {spec.task} cannot be trained yet")
+    task_settings = make(task.Settings, spec.task_settings, f"task.{spec.task}")
+    train = make(TrainSettings, spec.train, "train")
+    backbone = make(BackboneSettings, spec.backbone, "backbone")
+    method_settings = make(method.Settings, spec.method_settings, f"method.{spec.method}")
+    torch.manual_seed(derive(spec.seed, "initialisation"))
+    model = build(
+        spec.method,
+        method_settings,
+        backbone,
+        train.block_length,
+        task.encoder(task_settings, backbone.width),
+        task.head(task_settings, backbone.width),
+        spec.impl,
+    )
+    if spec.precision == "64-true":
+        model = model.double()
+    module = StreamModule(model, train, lambda: task.scorer(task_settings, train), spec.seed)
+    return Parts(task, task_settings, train, model, module, StreamData(task, task_settings, train, spec.seed))
+
+
+def build_trainer(
+    spec: CellSpec, folder: Path, callbacks: list[pl.Callback], logger: MetricsLog | None, epochs: int
+) -> pl.Trainer:
+    """Lightning's Trainer for a cell. An epoch is the stretch from one validation to the next."""
+    return pl.Trainer(
+        **spec.trainer,
+        precision=spec.precision,  # type: ignore[arg-type]
+        max_epochs=epochs,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        logger=logger or False,
+        callbacks=callbacks,
+        default_root_dir=folder,
+    )
+
+
+def run_cell(spec: CellSpec, folder: CellFolder, claim: Claim | None, fresh: bool) -> Result:
+    """Trains and evaluates a cell, going on from its last checkpoint unless `fresh`.
+
+    Errors of the cell become the status of the result; KeyboardInterrupt and SystemExit pass. The result is returned,
+    not written.
+    """
+    try:
+        with quiet():
+            return Result(spec.id, Status.OK, rows=_train_and_test(spec, folder, claim, fresh))
+    except Diverged as error:
+        return Result(spec.id, Status.DIVERGED, str(error))
+    except Unsupported as error:
+        return Result(spec.id, Status.UNSUPPORTED, str(error))
+    except Exception as error:
+        trace = traceback.format_exc()
+        print(trace, flush=True)
+        return Result(spec.id, Status.ERROR, f"{type(error).__name__}: {error}", trace)
+
+
+def _train_and_test(spec: CellSpec, folder: CellFolder, claim: Claim | None, fresh: bool) -> list[Row]:
+    parts = build_parts(spec)
+    train = parts.train
+    checkpoints = Checkpoints(folder, spec, bool(TASKS.card(spec.task)["higher_is_better"]))
+    saved = None if fresh else read_last(checkpoints.last)
+    step = 0
+    if saved is not None:
+        step = int(saved["step"])
+        parts.module.load_resume_state(saved)
+        checkpoints.restore(saved)
+        print(f"going on from step {step}", flush=True)
+    folder.truncate_after(step)
+
+    progress = Progress(claim, train.steps)
+    if step < train.steps:
+        earlier = max((float(record["seconds"]) for record in folder.records()), default=0.0)
+        epochs = -(-train.steps // train.validate_every) - step // train.validate_every
+        trainer = build_trainer(spec, folder.path, [progress, checkpoints], MetricsLog(folder, earlier), epochs)
+        trainer.fit(parts.module, datamodule=parts.data)
+        if parts.module.step < train.steps:
+            raise SystemExit(f"training ended at step {parts.module.step} of {train.steps}")
+    parts.model.load_state_dict(load_checkpoint(checkpoints.best)["model"])
+    build_trainer(spec, folder.path, [progress], None, 1).test(parts.module, datamodule=parts.data, verbose=False)
+    return result_rows(parts, checkpoints)
+
+
+def read_last(path: Path) -> dict[str, Any] | None:
+    """The last checkpoint, or None, said aloud, where there is none that can be read."""
+    if not path.exists():
+        return None
+    try:
+        return load_checkpoint(path)
+    except SettingsError as error:
+        print(f"starting again from step 0: {error}", flush=True)
+        return None
+
+
+def result_rows(parts: Parts, checkpoints: Checkpoints) -> list[Row]:
+    """The test split's scores, the best validation point, what memory held, and the model's size."""
+    module = parts.module
+    scores = module.scores
+    rows = [
+        Row(s.metric, s.value, s.unit, split="test", n=s.n, higher_is_better=s.higher_is_better, context=s.context)
+        for s in scores
+    ]
+    main = scores[0]
+    rows.append(
+        Row(
+            main.metric,
+            checkpoints.best_value,
+            main.unit,
+            split="validation",
+            higher_is_better=main.higher_is_better,
+            context={**main.context, "step": checkpoints.best_step},
+        )
+    )
+    units = {"state_bytes": "bytes", "mean_span": "tokens"}
+    for name, value in sorted(module.statistics.items()):
+        unit = units.get(name.removeprefix("max_"), "slots")
+        rows.append(Row(name, value, unit, split="test", higher_is_better=False))
+    count = sum(parameter.numel() for parameter in parts.model.parameters())
+    rows.append(Row("parameters", float(count), "parameters", split="", higher_is_better=False))
+    tokens = parts.train.steps * parts.train.batch_size * parts.train.block_length
+    rows.append(Row("train_tokens", float(tokens), "tokens", split="train"))
+    return rows
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences what Lightning says of every run and what does not apply to ours."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
+        warnings.filterwarnings("ignore", ".*number of training batches .* is smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", ".*trying to infer the `batch_size`.*")
+        yield
