@@ -14,8 +14,6 @@ PY := $(VENV)/bin/python
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-# `make -C` would print a line after the JSON that must be the last one.
-MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup bench bench-enwik8 bench-small bench-paper data report test test-all lint typecheck lock clean
