@@ -1,0 +1,162 @@
+"""A hash of the code that a cell runs: of every module of ours that it imports, as syntax trees without docstrings.
+
+Comments, layout and docstrings may change without making results stale; anything that is executed may not. The modules
+are found by following the import statements in the sources, so nothing is imported to know it. The trees are written
+out by hand, because `ast.dump` gives one text in Python 3.11 and another in 3.13.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PACKAGES = ("models", "tasks", "bench", "sweeps", "reports")
+
+
+def cell_fingerprint(spec: Mapping[str, Any], cell_module: Path = CHECKOUT / "bench" / "cell.py") -> str:
+    """The fingerprint of today's code for one cell: of its task, its method and what trains them.
+
+    Args:
+        spec: the cell's spec as JSON data.
+        cell_module: the file of the function that runs the cell.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        OSError, SyntaxError: one of the modules is not there or does not parse.
+    """
+    plugins = {(plugin["kind"], plugin["id"]): CHECKOUT / plugin["path"] for plugin in spec.get("plugins", [])}
+    task = plugins.get(("task", spec["task"]), CHECKOUT / "tasks" / f"{spec['task']}.py")
+    method = plugins.get(("method", spec["method"]), CHECKOUT / "models" / f"{spec['method']}.py")
+    return fingerprint([cell_module, task, method])
+
+
+def fingerprint(roots: Iterable[Path], checkout: Path = CHECKOUT) -> str:
+    """A hash over the modules at `roots` and all modules of ours that they import, directly or not.
+
+    Args:
+        roots: paths of source files, in the checkout or plugins from anywhere.
+        checkout: the folder that holds our packages.
+    """
+    modules = closure(roots, checkout)
+    lines = [f"{name} {_parsed(path)[0]}\n" for name, path in sorted(modules.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def closure(roots: Iterable[Path], checkout: Path = CHECKOUT) -> dict[str, Path]:
+    """The modules of ours that `roots` import, and `roots`: dotted name to path; a plugin's is its file's name."""
+    found: dict[str, Path] = {}
+    waiting = [(_name(Path(root), checkout), Path(root)) for root in roots]
+    while waiting:
+        name, path = waiting.pop()
+        if name in found:
+            continue
+        found[name] = path
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        for imported in _parsed(path)[1]:
+            absolute = _absolute(imported, package)
+            parts = absolute.split(".")
+            if parts[0] in PACKAGES:
+                # Importing a.b.c runs a and a.b as well.
+                for end in range(1, len(parts) + 1):
+                    dotted = ".".join(parts[:end])
+                    source = _source(dotted, checkout)
+                    if source is not None:
+                        waiting.append((dotted, source))
+    return found
+
+
+def _name(path: Path, checkout: Path) -> str:
+    """The dotted name of a source file."""
+    try:
+        parts = path.resolve().relative_to(checkout.resolve()).with_suffix("").parts
+    except ValueError:
+        parts = ()
+    if not parts or parts[0] not in PACKAGES:
+        return f"plugin:{path.stem}"
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _source(dotted: str, checkout: Path) -> Path | None:
+    """The file of a module of ours; None where the name is not a module's (but, say, a function's)."""
+    base = checkout.joinpath(*dotted.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _absolute(imported: str, package: str) -> str:
+    """An imported name with its leading dots, if any, resolved against the package it stands in."""
+    name = imported.lstrip(".")
+    level = len(imported) - len(name)
+    if level == 0:
+        return name
+    base = package.split(".")[: len(package.split(".")) - (level - 1)]
+    return ".".join([*base, name] if name else base)
+
+
+def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
+    state = path.stat()
+    return _parse(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.cache
+def _parse(path: Path, _changed: int, _size: int) -> tuple[str, tuple[str, ...]]:
+    """The hash of a source file's tree, and the names it imports, relative ones with their dots."""
+    tree = ast.parse(path.read_bytes(), filename=path.name)
+    text = "".join(_written(tree))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), tuple(sorted(set(_imports(tree))))
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    """Names imported anywhere in a tree, in functions too; not those for type checkers only."""
+    match node:
+        case ast.Import(names=names):
+            yield from (alias.name for alias in names)
+        case ast.ImportFrom(module=module, names=names, level=level):
+            base = "." * level + (module or "")
+            yield base
+            yield from (f"{base}.{alias.name}" if module else f"{base}{alias.name}" for alias in names)
+        case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"), orelse=orelse):
+            for statement in orelse:
+                yield from _imports(statement)
+        case _:
+            for child in ast.iter_child_nodes(node):
+                yield from _imports(child)
+
+
+def _written(value: Any) -> Iterator[str]:
+    """A tree as text: fields that are empty are left out, so that a newer Python's additional fields change nothing."""
+    if isinstance(value, ast.Constant):
+        yield f"{type(value.value).__name__}:{value.value!r}"
+    elif isinstance(value, ast.AST):
+        yield f"{type(value).__name__}("
+        for name in value._fields:
+            content = getattr(value, name, None)
+            if isinstance(content, list):
+                content = [item for item in content if not _is_docstring(item)]
+            if content is not None and content != [] and not isinstance(content, ast.expr_context):
+                yield f"{name}="
+                yield from _written(content)
+                yield ","
+        yield ")"
+    elif isinstance(value, list):
+        yield "["
+        for item in value:
+            yield from _written(item)
+            yield ","
+        yield "]"
+    else:
+        yield repr(value)
+
+
+def _is_docstring(node: Any) -> bool:
+    """Whether a statement is nothing but a string: a docstring, or what documents a field below it."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,71 @@
+"""Which cells of a study a run has to run: what is missing, interrupted or damaged, and what `--retry` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.store.cell_folder import CellFolder
+from bench.store.damaged import DamagedFile
+from bench.store.fingerprint import cell_fingerprint
+from bench.store.result import Result
+from bench.store.statuses import RETRIED
+from models.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do about one cell."""
+
+    run: bool
+    replaces: str | None = None
+    """The digest of the result that is replaced by running it; None where there is none."""
+    why: str = ""
+    """In a few words, where it is run in spite of a result."""
+
+
+def check_retry(retry: str | None) -> None:
+    """Raises SettingsError where `retry` is not a word of ``--retry``."""
+    if retry is not None and retry not in RETRIED:
+        raise SettingsError("--retry", f"{retry!r} is not known", f"Give one of {', '.join(RETRIED)}.")
+
+
+def decide(folder: CellFolder, spec: Mapping[str, Any], retry: str | None) -> Decision:
+    """Whether a cell is to be run.
+
+    Args:
+        folder: its folder.
+        spec: its spec as JSON data.
+        retry: oom, failed, stale, all or None.
+    """
+    digest = folder.result_digest()
+    if digest is None:
+        return Decision(run=True)
+    try:
+        result = folder.result()
+    except DamagedFile as error:
+        return Decision(run=True, replaces=digest, why=str(error))
+    if result is None:
+        return Decision(run=True)
+    if retry is not None and result.status in RETRIED[retry]:
+        return Decision(run=True, replaces=digest, why=f"its result was {result.status}")
+    if retry == "stale" and is_stale(result, spec):
+        return Decision(run=True, replaces=digest, why="its result is of other code")
+    return Decision(run=False)
+
+
+def is_stale(result: Result, spec: Mapping[str, Any]) -> bool | None:
+    """Whether a result was made by other code than today's; None where that cannot be known.
+
+    Args:
+        result: the result, with the fingerprint of its code.
+        spec: its cell's spec as JSON data.
+    """
+    stored = result.provenance.get("fingerprint")
+    if stored is None:
+        return None
+    try:
+        return bool(stored != cell_fingerprint(spec))
+    except (OSError, SyntaxError, KeyError):
+        return None

@@ -1,0 +1,130 @@
+"""How a study stands, from its files alone: what `python -m bench status` shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.store import heartbeat, manifest
+from bench.store.cell_folder import CellFolder
+from bench.store.claim import is_held
+from bench.store.damaged import DamagedFile
+from bench.store.manifest import Manifest
+from bench.store.result import Result, Row
+from bench.store.statuses import Status
+
+
+@dataclass(frozen=True)
+class CellState:
+    """How one cell stands."""
+
+    cell: str
+    status: Status
+    reason: str = ""
+    phase: str = ""
+    """What a running cell does now."""
+    step: int = 0
+    steps: int = 0
+    """Where the phase ends; 0 where unknown."""
+    seconds: float | None = None
+    """Wall time of a result, in seconds."""
+    main: Row | None = None
+    """The value of the task's metric: on test, else on validation."""
+    result: Result | None = None
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """How a study stands."""
+
+    study: str
+    cells: list[CellState]
+    """In the manifest's order."""
+    damaged: list[str] = field(default_factory=list)
+    """One line for each file that cannot be read, beginning with its name."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many cells have each status that occurs."""
+        return count(state.status for state in self.cells)
+
+
+def count(statuses: Any) -> dict[str, int]:
+    """How often each status occurs, in the order in which `Status` lists them."""
+    found = Counter(statuses)
+    return {status.value: found[status] for status in Status if found[status]}
+
+
+def cell_state(folder: CellFolder, metric: str | None = None) -> CellState:
+    """How one cell stands.
+
+    Args:
+        folder: its folder, which need not exist.
+        metric: its task's metric.
+    """
+    try:
+        result = folder.result()
+    except DamagedFile as error:
+        return CellState(folder.cell, Status.RUNNING if is_held(folder) else Status.DAMAGED, str(error))
+    if result is not None:
+        return CellState(
+            folder.cell,
+            result.status,
+            result.reason,
+            seconds=result.seconds,
+            main=result.main_row(metric),
+            result=result,
+        )
+    beat = heartbeat.read(folder.heartbeat_path)
+    phase, step, steps = (beat.phase, beat.step, beat.steps) if beat else ("", 0, 0)
+    if is_held(folder):
+        return CellState(folder.cell, Status.RUNNING, phase=phase, step=step, steps=steps)
+    if folder.started():
+        return CellState(folder.cell, Status.INTERRUPTED, phase=phase, step=step, steps=steps)
+    return CellState(folder.cell, Status.PENDING)
+
+
+def study_status(study_dir: Path) -> StudyStatus:
+    """How every cell of a study stands. Raises FileNotFoundError where there is no such study."""
+    listed, damaged = read_manifest(study_dir)
+    states = []
+    for cell in listed.cells:
+        folder = manifest.cell_folder(study_dir, cell["cell"])
+        states.append(cell_state(folder, metric_of(listed, cell)))
+        damaged += damage_in(folder)
+    return StudyStatus(Path(study_dir).name, states, damaged)
+
+
+def read_manifest(study_dir: Path) -> tuple[Manifest, list[str]]:
+    """A study's manifest, or what its cells say in its place; and a line about it if it is damaged.
+
+    Raises FileNotFoundError where there is neither.
+    """
+    try:
+        return manifest.read(study_dir), []
+    except DamagedFile as error:
+        return manifest.recover(study_dir), [f"{error}; the cells' own specs are used"]
+    except FileNotFoundError:
+        found = manifest.recover(study_dir)
+        if not found.cells:
+            raise
+        return found, [f"{Path(study_dir).name}/manifest.json is missing; the cells' own specs are used"]
+
+
+def metric_of(listed: Manifest, cell: Mapping[str, Any]) -> str | None:
+    """The metric by which a cell's task is judged."""
+    return listed.metric(str(cell.get("task", "")))
+
+
+def damage_in(folder: CellFolder) -> list[str]:
+    """One line for each damaged file of a cell."""
+    lines = []
+    for look in (folder.result, folder.records):
+        try:
+            look()
+        except DamagedFile as error:
+            lines.append(str(error))
+    return lines
