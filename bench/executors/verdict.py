@@ -1,0 +1,79 @@
+"""What is written down about a cell whose process ended without a result."""
+
+from __future__ import annotations
+
+import signal
+
+from bench.executors.jobs import Ended, How
+from bench.executors.process import timed_out
+from bench.store import attempt, heartbeat, provenance
+from bench.store.attempt import Attempt
+from bench.store.cell_folder import CellFolder
+from bench.store.claim import Claim, claim
+from bench.store.result import Result
+from bench.store.statuses import Status
+
+_TAIL = 4000
+"""Bytes of the log's end that stand in the result."""
+
+
+def hold(ended: Ended) -> Claim | None:
+    """Claims the cell of a process that has ended without a result; None where somebody else has it by now."""
+    folder = CellFolder(ended.job.folder)
+    left = heartbeat.read(folder.heartbeat_path)
+    if left is not None and left.foreign:
+        return None
+    return claim(folder)
+
+
+def may_be_part_of_a_shutdown(ended: Ended) -> bool:
+    """Whether it was killed by a signal that a scheduler or a shutdown sends to all processes of a job."""
+    return ended.exit_code is None or -ended.exit_code in (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT)
+
+
+def record(ended: Ended, held: Claim) -> None:
+    """Writes the result of a cell that was killed, or that left without one, and lets go of the claim.
+
+    Raises OSError where it cannot be written, as when the disk is full.
+    """
+    folder = held.folder
+    try:
+        # Where the process died before it had put the old result away, that is done now.
+        if attempt.begin(folder, ended.job.replaces) is not None:
+            noted = attempt.read(folder) or attempt.note(folder, None, provenance.collect("cpu"))
+            folder.write_result(_complete(noted, folder, ended))
+    finally:
+        held.release()
+
+
+def _complete(noted: Attempt, folder: CellFolder, ended: Ended) -> Result:
+    limit = ended.job.time_limit_s
+    if ended.how is How.OVERRUN and limit is not None:
+        result = timed_out(ended.job.cell, limit)
+    elif ended.how is How.OVERRUN:
+        result = Result(ended.job.cell, Status.ERROR, "its process did not begin, and was killed", _log_end(folder))
+    else:
+        result = Result(ended.job.cell, Status.ERROR, reason(ended.exit_code), _log_end(folder))
+    return noted.complete(result, ended.seconds)
+
+
+def reason(exit_code: int | None) -> str:
+    """Why there is no result, from a process's exit code."""
+    if exit_code is None:
+        return "its process ended without a result; how is not known"
+    if exit_code >= 0:
+        return f"its process left with exit code {exit_code} and no result"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    return f"killed by {name}" + (", maybe by the system for want of memory" if name == "SIGKILL" else "")
+
+
+def _log_end(folder: CellFolder) -> str:
+    """The end of the cell's log: what a crash has said."""
+    try:
+        content = folder.log_path.read_bytes()
+    except FileNotFoundError:
+        return ""
+    return content[-_TAIL:].decode("utf-8", "replace")
