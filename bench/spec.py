@@ -19,7 +19,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 # A cell's id is a folder's name: what stands in it must be valid on every file system.
-_NAME = re.compile(r"[A-Za-z0-9_.,=+-]+")
+_NAME = re.compile(r"[A-Za-z0-9_.=+-]+")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def split_expression(expression: str, key: str = "--methods") -> tuple[str, dict
             raise SettingsError(
                 key,
                 f"{part!r} in {expression!r} cannot stand in a folder's name",
-                "Use letters, digits and _ . , - in a variant; put other values under the method's settings.",
+                "Use letters, digits and _ . - in a variant; put other values under the method's settings.",
             )
     return name, dict(sorted(settings.items()))
 

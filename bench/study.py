@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +27,15 @@ _NOT_SETTABLE = ("about",)
 
 
 @dataclass(frozen=True)
+class Part:
+    """A task or a method, imported."""
+
+    card: dict[str, Any]
+    module: ModuleType
+    settings: type[Any]
+
+
+@dataclass(frozen=True)
 class Study:
     """A named set of cells.
 
@@ -34,13 +43,22 @@ class Study:
         name: the study's folder name.
         preset: the shipped preset it came from; empty for a ``--config`` file.
         cells: what to run, in order: by task, then seed, then method.
-        cards: ``methods`` and ``tasks`` by id, with title, family, metric and so on, for the manifest.
+        parts: the tasks and methods, by section: ``task.<id>``, ``method.<id>``.
     """
 
     name: str
     preset: str
     cells: list[CellSpec]
-    cards: dict[str, dict[str, dict[str, Any]]]
+    parts: dict[str, Part]
+
+    @property
+    def cards(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """What ``tasks`` and ``methods`` say of themselves, by id: title, family, metric and so on."""
+        cards: dict[str, dict[str, dict[str, Any]]] = {"tasks": {}, "methods": {}}
+        for section, part in self.parts.items():
+            kind, _, name = section.partition(".")
+            cards[f"{kind}s"][name] = part.card
+        return cards
 
 
 def plan(
@@ -72,45 +90,42 @@ def plan(
     chosen = _chosen_tasks(preset, tasks)
     expressions = {task: _expressions(task, preset.tasks[task], methods, preset.source) for task in chosen}
     asked = {split_expression(expression)[0] for listed in expressions.values() for expression in listed}
-    overrides = _overrides(assignments, set(chosen), asked)
+    parts = {f"task.{task}": _part(TASKS, task) for task in sorted(chosen)}
+    parts |= {f"method.{method}": _part(METHODS, method) for method in sorted(asked)}
+    overrides = _overrides(assignments, parts)
     study_values = {**preset.study, **overrides.pop("", {})}
     if seeds is not None:
         study_values["seeds"] = Given(list(seeds), "--seeds")
     study: StudyKeys = build(StudyKeys, "", study_values)
     cells: list[CellSpec] = []
     for task in chosen:
-        first = [_cell(task, written, preset.tasks[task], overrides) for written in expressions[task]]
+        first = [_cell(task, written, preset.tasks[task], overrides, parts) for written in expressions[task]]
         _refuse_duplicates(first)
         for seed in study.seeds:
             cells += [
                 replace(
                     cell,
                     seed=seed,
-                    plugins=[dict(plugin) for plugin in plugins if plugin["id"] in (cell.task, cell.method)],
+                    plugins=[dict(plugin) for plugin in plugins if _is_part_of(plugin, cell)],
                     preset=preset_name,
                     threads=study.threads,
                     time_limit_s=study.time_limit_s,
                 )
                 for cell in first
             ]
-    cards = {
-        "methods": {method: METHODS.card(method) for method in sorted(asked)},
-        "tasks": {task: TASKS.card(task) for task in sorted(chosen)},
-    }
-    return Study(name, preset_name, cells, cards)
+    return Study(name, preset_name, cells, parts)
 
 
-def settable(tasks: Iterable[str], methods: Iterable[str]) -> list[Key]:
+def settable(parts: Mapping[str, Part]) -> list[Key]:
     """Every key that ``--set`` takes where a study has these tasks and methods."""
     found = [key for key in keys(StudyKeys, "") if key.key not in _NOT_SETTABLE]
     for section, cls in _common_classes().items():
         found += keys(cls, section)
-    for task in sorted(tasks):
-        found += keys(_settings_class(TASKS, task), f"task.{task}")
-    for method in sorted(methods):
-        impls = ", ".join(["auto", *METHODS.card(method)["impls"]])
-        found.append(Key(f"method.{method}.impl", f"one of {impls}", "auto", "How it is computed; auto is the first."))
-        found += keys(_settings_class(METHODS, method), f"method.{method}")
+    for section, part in parts.items():
+        if section.startswith("method."):
+            impls = ", ".join(["auto", *part.card["impls"]])
+            found.append(Key(f"{section}.impl", f"one of {impls}", "auto", "How it is computed; auto is the first."))
+        found += keys(part.settings, section)
     return found
 
 
@@ -141,7 +156,7 @@ def _expressions(task: str, entry: TaskEntry, methods: Sequence[str] | None, sou
     return list(dict.fromkeys(found))
 
 
-def _overrides(assignments: Iterable[str], tasks: set[str], methods: set[str]) -> Layers:
+def _overrides(assignments: Iterable[str], parts: Mapping[str, Part]) -> Layers:
     """The values of ``--set`` by section; the study's own keys under the section ''."""
     layers: Layers = {}
     for assignment in assignments:
@@ -150,25 +165,25 @@ def _overrides(assignments: Iterable[str], tasks: set[str], methods: set[str]) -
             raise SettingsError(key, "has no value", "Write --set KEY=VALUE.", "--set")
         match key.split("."):
             case [("task" | "method") as kind, name, field]:
-                registry, present = (TASKS, tasks) if kind == "task" else (METHODS, methods)
-                with located(key, {key: Given(value, "--set")}):
-                    registry.check(name, key)
-                if name not in present:
-                    remedy = f"Its {kind}s are {', '.join(sorted(present))}."
-                    raise SettingsError(key, f"the study has no cell of the {kind} {name}", remedy, "--set")
                 section = f"{kind}.{name}"
+                if section not in parts:
+                    with located(key, {key: Given(value, "--set")}):
+                        (TASKS if kind == "task" else METHODS).check(name, key)
+                    present = [part.removeprefix(f"{kind}.") for part in parts if part.startswith(kind)]
+                    remedy = f"Its {kind}s are {', '.join(present)}."
+                    raise SettingsError(key, f"the study has no cell of the {kind} {name}", remedy, "--set")
             case [section, field] if section in COMMON:
                 pass
             case [field] if field in StudyKeys.__dataclass_fields__ and field not in _NOT_SETTABLE:
                 section = ""
             case _:
-                near = nearest(key, [known.key for known in settable(tasks, methods)], complete=False)
+                near = nearest(key, [known.key for known in settable(parts)], complete=False)
                 raise SettingsError(key, "there is no such key", f"{near}The flag --keys lists all.", "--set")
         layers.setdefault(section, {})[field] = Given(value, "--set")
     return layers
 
 
-def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers) -> CellSpec:
+def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers, parts: Mapping[str, Part]) -> CellSpec:
     """The cell of a method expression on a task, with seed 0."""
     method, variant = split_expression(expression)
     layers: Layers = {section: dict(values) for section, values in entry.common.items()}
@@ -187,25 +202,25 @@ def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers) -> Ce
             raise SettingsError(f"method.{method}.{key}", problem, "Keep one of the two.", own[key].source)
 
     about = f", for {expression} on {task}"
-    impl = _impl(method, own.pop("impl", None))
+    task_part, method_part = parts[f"task.{task}"], parts[f"method.{method}"]
+    impl = _impl(method, method_part.card["impls"], own.pop("impl", None))
     written = {f"{section}.{field}": given for section, values in layers.items() for field, given in values.items()}
     common = {name: build(cls, name, layers[name]) for name, cls in _common_classes().items()}
-    task_settings = build(_settings_class(TASKS, task), f"task.{task}", layers[f"task.{task}"])
-    method_settings = build(_settings_class(METHODS, method), f"method.{method}", own)
-    task_module, method_module = _load(TASKS, task), _load(METHODS, method)
+    task_settings = build(task_part.settings, f"task.{task}", layers[f"task.{task}"])
+    method_settings = build(method_part.settings, f"method.{method}", own)
     with located(f"task.{task}", written, about):
-        if hasattr(task_module, "check"):
-            task_module.check(task_settings, common["train"])
+        if hasattr(task_part.module, "check"):
+            task_part.module.check(task_settings, common["train"])
     with located(f"method.{method}", written, about):
-        if hasattr(method_module, "check"):
-            method_module.check(method_settings, common["backbone"], common["train"].block_length)
-    label = task_module.label(task_settings) if hasattr(task_module, "label") else task
+        if hasattr(method_part.module, "check"):
+            method_part.module.check(method_settings, common["backbone"], common["train"].block_length)
+    label = task_part.module.label(task_settings) if hasattr(task_part.module, "label") else task
     trainer = as_json(common["trainer"])
     return CellSpec(
         task=task,
         # A label may hold the name of a user's file; a cell's id is a folder's name.
         task_label=re.sub(r"[^A-Za-z0-9_.-]+", "-", label),
-        task_version=TASKS.card(task)["version"],
+        task_version=task_part.card["version"],
         task_settings=_portable(as_json(task_settings)),
         method=method,
         variant=join_variant(variant),
@@ -229,9 +244,8 @@ def _portable(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _impl(method: str, given: Given | None) -> str:
+def _impl(method: str, impls: list[str], given: Given | None) -> str:
     """The impl a method is computed with; `auto`, the default, is the first that its card names."""
-    impls: list[str] = METHODS.card(method)["impls"]
     if given is None or given.value == "auto":
         return impls[0]
     if given.value not in impls:
@@ -247,20 +261,22 @@ def _common_classes() -> dict[str, type[Any]]:
     return {"backbone": BackboneSettings, "train": TrainSettings, "trainer": TrainerKeys}
 
 
-def _load(registry: Registry, name: str) -> ModuleType:
+def _part(registry: Registry, name: str) -> Part:
+    key = f"{registry.kind}.{name}"
+    card = registry.card(name)
     try:
-        return registry.load(name)
+        module = registry.load(name)
     except ImportError as error:
         remedy = f"Install what it needs, or leave it out with --{registry.kind}s."
-        raise SettingsError(f"{registry.kind}.{name}", f"cannot be imported: {error}", remedy) from error
+        raise SettingsError(key, f"cannot be imported: {error}", remedy) from error
+    settings = getattr(module, "Settings", None)
+    if not (isinstance(settings, type) and is_dataclass(settings)):
+        raise SettingsError(key, "its module has no dataclass Settings", f"docs/add-a-{registry.kind}.md shows one.")
+    return Part(card, module, settings)
 
 
-def _settings_class(registry: Registry, name: str) -> type[Any]:
-    found = getattr(_load(registry, name), "Settings", None)
-    if not isinstance(found, type):
-        remedy = f"docs/add-a-{registry.kind}.md shows one."
-        raise SettingsError(f"{registry.kind}.{name}", "its module has no dataclass Settings", remedy)
-    return found
+def _is_part_of(plugin: Mapping[str, str], cell: CellSpec) -> bool:
+    return (plugin["kind"], plugin["id"]) in {("task", cell.task), ("method", cell.method)}
 
 
 def _refuse_duplicates(cells: Iterable[CellSpec]) -> None:
