@@ -1,0 +1,93 @@
+"""The presets that ship: each is valid, says what it is for, and holds what the specification asks of it."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import presets
+from bench.presets.preset import read
+from bench.spec import CellSpec
+from bench.study import plan
+from models.errors import SettingsError
+from models.registry import METHODS
+from tasks.registry import TASKS
+
+# The full enwik8 need not be on the machine that tests; the rest of `paper` can be checked without.
+WITHOUT_DATA = {"paper": ["task.enwik8.data=excerpt"]}
+
+
+@functools.cache
+def cells(name: str) -> list[CellSpec]:
+    preset = read(presets.path(name), f"{name}.yaml")
+    return plan(preset, name=name, preset_name=name, assignments=WITHOUT_DATA.get(name, [])).cells
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_preset_is_valid_and_says_what_it_is_for(name: str) -> None:
+    assert {cell.preset for cell in cells(name)} == {name}
+    first = presets.path(name).read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("about: ")
+    assert presets.about(name) == read(presets.path(name), name).study["about"].value
+
+
+def test_there_are_three_sizes() -> None:
+    assert {"quick", "small", "paper"} <= set(presets.names())
+
+
+def test_quick_has_every_task_and_every_method_once() -> None:
+    found = cells("quick")
+    assert {cell.task for cell in found} == set(TASKS.names())
+    for task in TASKS.names():
+        assert {cell.method for cell in found if cell.task == task} == set(METHODS.names())
+    assert {cell.seed for cell in found} == {0}
+
+
+@pytest.mark.parametrize("name", ["quick", "small"])
+def test_methods_of_a_comparison_share_everything_but_the_method(name: str) -> None:
+    found = cells(name)
+    for task in {cell.task for cell in found}:
+        same = [(cell.backbone, cell.train, cell.trainer, cell.precision) for cell in found if cell.task == task]
+        assert all(settings == same[0] for settings in same)
+
+
+@pytest.mark.parametrize("name", ["small", "paper"])
+def test_numbers_that_are_compared_come_from_three_seeds(name: str) -> None:
+    assert {cell.seed for cell in cells(name)} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_task_has_a_model_without_memory(name: str) -> None:
+    found = cells(name)
+    for task in {cell.task for cell in found}:
+        assert any("memory=none" in cell.variant for cell in found if cell.task == task)
+
+
+def test_paper_holds_the_published_recipe() -> None:
+    cell = next(cell for cell in cells("paper") if cell.expression == "expire_span" and cell.task == "enwik8")
+    assert cell.backbone == {
+        "layers": 12,
+        "width": 512,
+        "feedforward": 2048,
+        "heads": 8,
+        "head_dim": None,
+        "dropout": 0.3,
+        "pre_norm": False,
+    }
+    train = {"batch_size": 512, "block_length": 512, "learning_rate": 7e-4, "warmup_steps": 8000, "clip": 0.3}
+    assert train.items() <= cell.train.items()
+    assert {"max_span": 16384, "ramp": 128, "coefficient": 1e-6, "noisy": True}.items() <= cell.method_settings.items()
+
+
+def test_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(SettingsError, match=r"--preset: there is no preset 'smal'. Did you mean small\?"):
+        presets.path("smal")
+
+
+def test_names_are_known_without_a_yaml_reader(checkout: Path) -> None:
+    code = "import sys; from bench import presets; presets.about('quick'); sys.exit('yaml' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=checkout).returncode == 0

@@ -1,0 +1,329 @@
+"""A preset, flags and plugins come to cells: precedence, selection, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.plugins import add_plugins, plugin_path, restore_plugins
+from bench.presets.preset import read
+from bench.spec import CellSpec
+from bench.study import Study, plan, settable
+from models.errors import SettingsError
+from models.registry import METHODS
+from tasks.registry import TASKS
+
+TASK = '''"""A task made up for these tests."""
+from dataclasses import dataclass
+from models.errors import SettingsError
+
+CARD = {
+    "title": "Echo", "metric": "accuracy", "unit": "share", "higher_is_better": True, "version": 3,
+    "objective": "streams", "sizes": ["quick"],
+}
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of echo."""
+
+    length: int = 8
+    """Symbols."""
+    path: str | None = None
+    """A file."""
+
+def check(settings, train):
+    if settings.length < train.block_length:
+        raise SettingsError("task.echo.length", f"{settings.length} is less than a block", "Raise it.")
+
+def label(settings):
+    return f"echo {settings.length}"
+'''
+METHOD = '''"""A method made up for these tests."""
+from dataclasses import dataclass
+from models.errors import SettingsError
+
+CARD = {
+    "title": "Ring", "family": "fixed", "paper": "none",
+    "impls": ["fast", "reference"], "colour": "#000", "marker": "o",
+}
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of ring."""
+
+    slots: int = 4
+    """Memories kept."""
+    mode: str = "a"
+    """How."""
+
+def check(settings, backbone, block_length):
+    if settings.slots % backbone.heads or block_length % settings.slots:
+        raise SettingsError("method.ring.slots", f"is {settings.slots}", "Choose another.")
+'''
+PRESET = """
+about: made up
+seeds: [0, 1]
+time_limit_s: 60
+tasks:
+  echo:
+    task: {length: 32}
+    backbone: {layers: 1, width: 16, heads: 2}
+    train: {steps: 5, block_length: 16, learning_rate: 1e-3}
+    trainer: {precision: bf16-mixed}
+    methods:
+      ring: {slots: 8, train.learning_rate: 2e-3, backbone.layers: 3}
+      ring+mode=b: {slots: 2}
+      transformer_xl: {memory_length: 32}
+      default: {train.steps: 7}
+"""
+Planner = Callable[..., Study]
+
+
+@pytest.fixture
+def planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planner:
+    """Plans the preset above, changed by (old, new) texts, with the two plugins."""
+    monkeypatch.setattr(METHODS, "_plugins", {})
+    monkeypatch.setattr(TASKS, "_plugins", {})
+    (tmp_path / "echo.py").write_text(TASK)
+    (tmp_path / "ring.py").write_text(METHOD)
+    plugins = add_plugins([tmp_path / "echo.py", tmp_path / "ring.py"])
+
+    def run(*changes: tuple[str, str], **options: Any) -> Study:
+        text = PRESET
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new, 1)
+        (tmp_path / "made.yaml").write_text(text)
+        return plan(read(tmp_path / "made.yaml", "made.yaml"), name="made", plugins=plugins, **options)
+
+    return run
+
+
+def cell(study: Study, expression: str) -> CellSpec:
+    return next(cell for cell in study.cells if cell.expression == expression)
+
+
+def test_cells_are_tasks_by_seeds_by_methods(planner: Planner) -> None:
+    study = planner()
+    assert [(spec.expression, spec.seed) for spec in study.cells] == [
+        (expression, seed) for seed in (0, 1) for expression in ("ring", "ring+mode=b", "transformer_xl")
+    ]
+    assert len({spec.id for spec in study.cells}) == 6
+    assert study.cards["tasks"]["echo"]["title"] == "Echo"
+    assert sorted(study.cards["methods"]) == ["ring", "transformer_xl"]
+
+
+def test_spec_is_complete(planner: Planner) -> None:
+    spec = cell(planner(), "ring")
+    assert (spec.task, spec.task_version, spec.task_label) == ("echo", 3, "echo-32")
+    assert spec.task_settings == {"length": 32, "path": None}
+    assert spec.method_settings == {"slots": 8, "mode": "a"}
+    assert spec.precision == "bf16-mixed"
+    assert "precision" not in spec.trainer
+    assert spec.train["optimiser"] == "adam"
+    assert (spec.threads, spec.time_limit_s, spec.preset) == (1, 60.0, "")
+    assert CellSpec.from_json(spec.to_json()) == spec
+
+
+def test_auto_becomes_the_first_impl(planner: Planner) -> None:
+    assert cell(planner(), "ring").impl == "fast"
+    assert cell(planner(assignments=["method.ring.impl=reference"]), "ring").impl == "reference"
+    assert cell(planner(methods=["ring+impl=reference"]), "ring+impl=reference").impl == "reference"
+    with pytest.raises(SettingsError, match=r"method\.ring\.impl \(in --set\): there is no impl 'slow'"):
+        planner(assignments=["method.ring.impl=slow"])
+
+
+def test_later_layers_win(planner: Planner) -> None:
+    study = planner()
+    assert cell(study, "ring").train["learning_rate"] == 2e-3  # per method over common
+    assert cell(study, "ring").backbone["layers"] == 3
+    assert cell(study, "transformer_xl").train["learning_rate"] == 1e-3
+    assert cell(study, "transformer_xl").backbone["layers"] == 1
+    assert cell(study, "ring+mode=b").method_settings == {"slots": 2, "mode": "b"}  # variant over defaults
+    study = planner(assignments=["train.learning_rate=5e-3", "method.ring.slots=4", "method.ring.slots=16"])
+    assert {spec.train["learning_rate"] for spec in study.cells} == {5e-3}  # --set over per method
+    assert {spec.method_settings.get("slots") for spec in study.cells} == {16, None}  # the last --set
+
+
+def test_set_reaches_every_section(planner: Planner) -> None:
+    study = planner(
+        assignments=["task.echo.length=64", "backbone.width=32", "trainer.devices=2", "threads=3", "time_limit_s=null"]
+    )
+    spec = study.cells[0]
+    assert (spec.task_settings["length"], spec.backbone["width"], spec.trainer["devices"]) == (64, 32, 2)
+    assert (spec.threads, spec.time_limit_s) == (3, None)
+
+
+def test_whole_number_for_a_float_is_the_same_cell(planner: Planner) -> None:
+    one, other = (planner(assignments=[f"train.learning_rate={value}"]) for value in ("1", "1.0"))
+    assert [spec.id for spec in one.cells] == [spec.id for spec in other.cells]
+
+
+def test_unlisted_method_gets_common_settings_and_default_entry(planner: Planner) -> None:
+    spec = planner(methods=["expire_span"], seeds=[0]).cells[0]
+    assert spec.train["steps"] == 7
+    assert spec.train["learning_rate"] == 1e-3
+    assert spec.method_settings["max_span"] == 512
+
+
+def test_unlisted_variant_takes_the_entry_of_its_method(planner: Planner) -> None:
+    spec = planner(methods=["ring+mode=c"], seeds=[0]).cells[0]
+    assert spec.method_settings == {"slots": 8, "mode": "c"}
+
+
+def test_selection_by_flags(planner: Planner) -> None:
+    study = planner(methods=["ring"], seeds=[5], tasks=["echo"])
+    assert [(spec.method, spec.seed) for spec in study.cells] == [("ring", 5)]
+
+
+def test_variants_keys_have_one_order(planner: Planner) -> None:
+    study = planner(methods=["ring+slots=8+mode=b", "ring+mode=b+slots=8"], seeds=[0])
+    assert [spec.variant for spec in study.cells] == ["mode=b+slots=8"]
+
+
+def test_two_names_for_the_same_settings_are_refused(planner: Planner) -> None:
+    with pytest.raises(SettingsError, match="ring and ring\\+mode=a have the same settings on echo"):
+        planner(methods=["ring", "ring+mode=a"])
+
+
+def test_set_may_not_contradict_a_variant(planner: Planner) -> None:
+    with pytest.raises(SettingsError, match=r"ring\+mode=b says b"):
+        planner(assignments=["method.ring.mode=c"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"assignments": ["train.steps"]}, r"train\.steps \(in --set\): has no value"),
+        ({"assignments": ["trian.steps=3"]}, r"trian\.steps \(in --set\): .*Did you mean train\.steps\?"),
+        ({"assignments": ["slots=3"]}, r"Did you mean method\.ring\.slots\?"),
+        ({"assignments": ["train.stepps=3"]}, r"train\.stepps \(in --set\): .*Did you mean train\.steps\?"),
+        ({"assignments": ["train.steps=few"]}, r"train\.steps \(in --set\): 'few' is not a whole number"),
+        ({"assignments": ["train.steps=0"]}, r"train\.steps \(in --set\): is 0"),
+        ({"assignments": ["method.rng.slots=3"]}, r"method\.rng\.slots \(in --set\): .*Did you mean ring\?"),
+        ({"assignments": ["method.lstn.slots=3"]}, r"method\.lstn\.slots \(in --set\): there is no method"),
+        ({"assignments": ["method.expire_span.ramp=3"]}, r"the study has no cell of the method expire_span"),
+        ({"assignments": ["task.enwik8.path=x"]}, r"the study has no cell of the task enwik8"),
+        ({"assignments": ["method.ring.slots=3"]}, r"method\.ring\.slots \(in --set\): is 3, for ring on echo"),
+        ({"assignments": ["task.echo.length=3"]}, r"task\.echo\.length \(in --set\): 3 is less than a block"),
+        ({"methods": ["rng"]}, r"--methods: there is no method 'rng'. Did you mean ring\?"),
+        ({"methods": ["ring+"]}, r"--methods: .*not key=value"),
+        ({"methods": ["ring+slot=3"]}, r"method\.ring\.slot \(in the method expression ring\+slot=3\)"),
+        ({"tasks": ["eco"]}, r"--tasks: there is no task 'eco'. Did you mean echo\?"),
+        ({"tasks": ["enwik8"]}, r"--tasks: made\.yaml has no settings for enwik8"),
+        ({"seeds": [1, 1]}, r"seeds \(in --seeds\)"),
+    ],
+)
+def test_wrong_flag_names_the_key_and_the_nearest(planner: Planner, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        planner(**options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("seeds:", "sedes:"), r"sedes \(in made\.yaml\): .*Did you mean seeds\?"),
+        (("train: {", "trian: {"), r"tasks\.echo\.trian \(in made\.yaml\): .*Did you mean train\?"),
+        (("steps: 5", "stepps: 5"), r"train\.stepps \(in made\.yaml, tasks\.echo\.train\): .*mean train\.steps\?"),
+        (("{slots: 8", "{slot: 8"), r"method\.ring\.slot \(in made\.yaml, tasks\.echo\.methods\.ring\): .*ring\.slots"),
+        (("backbone.layers: 3", "task.length: 3"), r"methods\.ring\.task\.length .*cannot be set for one method"),
+        (("{train.steps: 7}", "{slots: 7}"), r"methods\.default\.slots .*is a method's own setting"),
+        (("ring: {", "rng: {"), r"tasks\.echo\.methods\.rng \(in made\.yaml\): .*Did you mean ring\?"),
+        (("  echo:", "  eco:"), r"tasks\.eco \(in made\.yaml\): .*Did you mean echo\?"),
+        (("seeds: [0, 1]", "seeds: []"), r"seeds \(in made\.yaml\)"),
+        (("time_limit_s: 60", "time_limit_s: -1"), r"time_limit_s \(in made\.yaml\)"),
+        (("steps: 5", "steps: 5, steps: 6"), r"made\.yaml is not valid YAML: the key steps stands twice"),
+        (("about: made up", "about: ["), r"made\.yaml is not valid YAML"),
+        (("about: made up", "{}"), r"made\.yaml is not valid YAML"),
+        (("about: made up\n", ""), r"about \(in made\.yaml\): is missing"),
+        (("ring+mode=b: {slots: 2}", "ring+mode=b+slots=2: {}\n      ring+slots=2+mode=b: {}"), "stands there twice"),
+    ],
+)
+def test_wrong_file_names_the_key_and_the_file(planner: Planner, change: tuple[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        planner(change)
+
+
+def test_task_without_methods_is_refused(planner: Planner) -> None:
+    with pytest.raises(SettingsError, match=r"tasks\.echo\.methods \(in made\.yaml\): names no method"):
+        planner((PRESET[PRESET.index("    methods:") :], "    methods: {}\n"))
+
+
+def test_file_without_tasks_is_refused(tmp_path: Path) -> None:
+    for text in ("", "[]", "about: x", "about: x\ntasks: {}", "3: x"):
+        (tmp_path / "made.yaml").write_text(text)
+        with pytest.raises(SettingsError):
+            read(tmp_path / "made.yaml", "made.yaml")
+    with pytest.raises(SettingsError, match="there is no file"):
+        read(tmp_path / "none.yaml", "none.yaml")
+
+
+def test_method_that_cannot_be_imported_is_named(planner: Planner, tmp_path: Path) -> None:
+    (tmp_path / "lame.py").write_text(METHOD.replace("from dataclasses", "import no_such_package\nfrom dataclasses"))
+    add_plugins([tmp_path / "lame.py"])
+    assert planner().cells
+    with pytest.raises(SettingsError, match=r"method\.lame: cannot be imported: .*no_such_package"):
+        planner(methods=["lame"])
+
+
+def test_spec_names_only_its_own_plugins_and_no_absolute_path(planner: Planner, tmp_path: Path) -> None:
+    study = planner()
+    assert {plugin["id"] for plugin in cell(study, "ring").plugins} == {"echo", "ring"}
+    assert {plugin["id"] for plugin in cell(study, "transformer_xl").plugins} == {"echo"}
+    for plugin in cell(study, "ring").plugins:
+        assert not Path(plugin["path"]).is_absolute()
+        assert plugin_path(plugin) == (tmp_path / f"{plugin['id']}.py").resolve()
+
+
+def test_task_settings_hold_no_absolute_path(planner: Planner, tmp_path: Path) -> None:
+    written = planner(assignments=[f"task.echo.path={tmp_path / 'echo.py'}"]).cells[0].task_settings["path"]
+    assert not Path(written).is_absolute()
+    assert Path(written).resolve() == (tmp_path / "echo.py").resolve()
+
+
+def test_plugins_are_found_again_and_changed_ones_refused(
+    planner: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = cell(planner(), "ring").plugins
+    monkeypatch.setattr(METHODS, "_plugins", {})
+    monkeypatch.setattr(TASKS, "_plugins", {})
+    restore_plugins(entries)
+    assert "ring" in METHODS.names()
+    assert "echo" in TASKS.names()
+    (tmp_path / "ring.py").write_text(METHOD + "# changed\n")
+    with pytest.raises(SettingsError, match=r"plugins\.ring \(in spec\.json\): .*not the file"):
+        restore_plugins(entries, "spec.json")
+    (tmp_path / "ring.py").unlink()
+    with pytest.raises(SettingsError, match="there is no file"):
+        restore_plugins(entries)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("expire_span.py", METHOD, "name of a module"),
+        ("two words.py", METHOD, "no Python name"),
+        ("empty.py", "", "has no CARD"),
+        ("poor.py", 'CARD = {"title": "x"}', "lacks family"),
+        ("broken.py", "CARD = {", "does not parse"),
+    ],
+)
+def test_wrong_plugin_is_refused(
+    name: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METHODS, "_plugins", {})
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        add_plugins([tmp_path / name])
+
+
+def test_settable_lists_every_key_with_its_help(planner: Planner) -> None:
+    listed = {key.key: key for key in settable(planner().parts)}
+    for key in ("train.steps", "backbone.width", "trainer.precision", "task.echo.length", "method.ring.slots"):
+        assert listed[key].help, key
+    assert "fast" in listed["method.ring.impl"].type
+    assert {"seeds", "threads", "time_limit_s"} < set(listed)
+    assert "about" not in listed
