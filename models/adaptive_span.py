@@ -89,16 +89,19 @@ class Method(Mixer):
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         batch, held, _ = state["memory"].shape
-        return torch.full((batch,), min(held, self.window())), held
+        return torch.full((batch,), min(held, self.reach())), held
 
     def after_step(self) -> None:
         self.ratio.data.clamp_(0, 1)
 
+    def reach(self) -> int:
+        """How many previous positions the head that looks back farthest can see."""
+        return math.ceil(float(self.ratio.detach().max()) * self.settings.max_span + self.settings.ramp)
+
     def window(self) -> int:
         """K, how many previous positions the softmax runs over."""
         longest, step = self.settings.max_span, self.settings.trim_step
-        need = math.ceil(float(self.ratio.detach().max()) * longest + self.settings.ramp)
-        return longest - max(0, longest - need) // step * step
+        return longest - max(0, longest - self.reach()) // step * step
 
     def mask(self, distance: Tensor) -> Tensor:
         """m_h(d) for the distances [n, S], as [H, n, S]."""

@@ -2,18 +2,19 @@
 
 Per layer, shared by its heads, from the hidden states h_i that keys are projected from:
 
-    e_i  = L sigmoid(w . (h_i / pre_div) + b)     span of memory i, in steps                              (eq. 3)
+    e_i  = L sigmoid(w . (h_i / pre_div) + b)     span of memory i, in steps
     r_ti = e_i - (t - i)                          what is left of it for query t
-    m_ti = clamp(1 + r_ti / R, 0, 1)              1 while alive, a linear ramp of R steps, then 0         (eq. 7)
-    a'   = a m / (sum a m + 1e-8)                 softmax over keys with m > 0, masked, renormalised      (eq. 5)
-    loss = alpha * mean_b sum_{0 < m < 1} r_ti / (R T)    only pairs on the ramp are charged              (eq. 8)
+    m_ti = clamp(1 + r_ti / R, 0, 1)              1 while alive, a linear ramp of R steps, then 0
+    a'   = a m / (sum a m + 1e-8)                 softmax over keys with m > 0, masked, renormalised
+    loss = alpha * mean_b sum_{0 < m < 1} r_ti / (R T)    only pairs on the ramp are charged
 
 The value of the loss is never positive; what matters is its gradient, 1 / (R T) per pair. There is no cut at distance
 L: a memory may serve up to L + R steps. In training with `noisy`, one u ~ U(0, 1) per block caps all spans at u L.
 
 State: `memory` [B, S, E], the layer's inputs that are not forgotten, each row packed to the right; `age` [B, S], how
-far each stands before the next query (1 is the newest, 0 marks an empty slot); with edited spans also `span` [B, S].
-The newest P = min(L, T) slots always stay, so that position terms need no lookup. It begins as P zero vectors.
+far each stands before the next query (1 is the newest, 0 marks an empty slot); `alive` [B, S], for the record,
+whether a later query may still see it; with edited spans also `span` [B, S]. The newest P = min(L, T) slots always
+stay, so that position terms need no lookup. It begins as P zero vectors.
 """
 
 from __future__ import annotations
@@ -104,10 +105,11 @@ class Method(Mixer):
         return {
             "memory": self.zeros(batch, self.near, self.sizes.width),
             "age": self.zeros(batch, self.near, dtype=torch.long) + age.to(self.predictor.bias.device),
+            "alive": ~self.zeros(batch, self.near, dtype=torch.bool),
         }
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
-        return (state["age"] > 0).sum(1), state["age"].shape[1]
+        return state["alive"].sum(1), state["age"].shape[1]
 
     def spans(self, h: Tensor) -> Tensor:
         """e for the (in pre-norm: normalised) hidden states [B, S, E], as [B, S] in steps."""
@@ -171,8 +173,8 @@ class Method(Mixer):
             span: [B, S] un-noised e with today's parameters.
             keep_span: whether the spans are carried too.
         """
-        alive = (span - age + self.settings.ramp > 0) | (age <= self.near)
-        stays = alive & (age > 0)
+        alive = span - age + self.settings.ramp > 0
+        stays = (alive | (age <= self.near)) & (age > 0)
         slots = int(stays.sum(1).max())
         in_order = stays.int().argsort(dim=1, stable=True)  # what goes, then what stays; each in order of time
         order = in_order[:, in_order.shape[1] - slots :]
@@ -180,6 +182,7 @@ class Method(Mixer):
         state = {
             "memory": gather_slots(history, order).detach() * kept[:, :, None],
             "age": age.gather(1, order) * kept,
+            "alive": alive.gather(1, order) & kept,
         }
         if keep_span:
             state["span"] = span.gather(1, order) * kept

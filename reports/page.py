@@ -1,0 +1,182 @@
+"""The report as one Markdown page: a table for each task, how to read it, what failed, where the numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.groups import Group, groups
+from reports.markdown import table as markdown_table
+from reports.quality import QualityTable, markdown, quality_table
+from reports.statistics import FEWEST
+
+
+def quality_tables(table: pd.DataFrame) -> list[QualityTable]:
+    """One table for each task of the study, in its order."""
+    found = groups(table)
+    labels = list(dict.fromkeys(group.task_label for group in found))
+    result = []
+    for label in labels:
+        members = [group for group in found if group.task_label == label]
+        card = table.attrs["titles"]["tasks"].get(members[0].spec["task"])
+        if card is not None:
+            result.append(quality_table(label, card, members))
+    return result
+
+
+def page(table: pd.DataFrame, tables: Sequence[QualityTable]) -> str:
+    """The page's text.
+
+    Args:
+        table: what `bench.store.frame.load` gave.
+        tables: what `quality_tables` made of it.
+    """
+    parts = [f"# {table.attrs['study']}"]
+    about = _about(table)
+    if about:
+        parts.append(about)
+    for quality in tables:
+        parts += [f"## {quality.task_label}", markdown(quality), _reading(quality, table)]
+    parts += [_not_ok(table), _damaged(table), _origin(table)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _about(table: pd.DataFrame) -> str:
+    """What the preset says of itself."""
+    presets = table.attrs["titles"].get("presets", {})
+    return "\n".join(f"Preset `{name}`: {card['about']}." for name, card in presets.items())
+
+
+def _reading(quality: QualityTable, table: pd.DataFrame) -> str:
+    """What the figures of a table are, in sentences."""
+    specs = [line.group.spec for line in quality.lines]
+    lines = [_evaluation(quality, table), _training(specs)]
+    seeds = {line.cells for line in quality.lines}
+    if min(seeds) < FEWEST:
+        lines.append(f"Fewer than {FEWEST} seeds: no intervals, and no difference here is shown to be real.")
+    else:
+        lines.append(
+            "± is half a Student-t 95 % interval over seeds; differences are paired by seed, their p values "
+            "Holm-corrected within the table."
+        )
+    lines.append(
+        "Slots: memory per layer and stream after a block, mean over layers and the test split; alive may still be "
+        "seen by a later query, allocated take space. State: bytes that one layer carries per stream."
+    )
+    if any(line.stale for line in quality.lines):
+        lines.append("Stale: made by other code than today's; `--retry stale` runs it again.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _evaluation(quality: QualityTable, table: pd.DataFrame) -> str:
+    rows = table[(table["task_label"] == quality.task_label) & (table["metric"] == quality.metric)]
+    tests = rows[rows["split"] == "test"]
+    if tests.empty:
+        return "No cell has a test result yet."
+    contexts = {
+        f"blocks of {context.get('block_length')} tokens, {context.get('evaluation_batch_size')} rows, "
+        "memory carried from block to block"
+        for context in tests["context"]
+        if isinstance(context, dict)
+    }
+    counts = sorted({int(n) for n in tests["n"].dropna()})
+    over = " or ".join(f"{n:,}" for n in counts)
+    how = "; ".join(sorted(contexts))
+    return f"Test: the whole split ({over} scored positions), with the weights of the best validation point; {how}."
+
+
+def _training(specs: Sequence[dict[str, Any]]) -> str:
+    """The training settings that all methods share, and those in which they differ."""
+    keys = ("steps", "batch_size", "block_length", "optimiser", "learning_rate", "schedule", "clip")
+    shared: list[str] = []
+    apart: list[str] = []
+    for key in keys:
+        values = list(dict.fromkeys(spec["train"].get(key) for spec in specs))
+        (shared if len(values) == 1 else apart).append(f"{key.replace('_', ' ')} {', '.join(map(str, values))}")
+    backbone = list(dict.fromkeys(_backbone(spec["backbone"]) for spec in specs))
+    text = f"Training: {', '.join(shared)}; backbone {'; '.join(backbone)}."
+    return f"{text} Not the same for all: {'; '.join(apart)}." if apart else text
+
+
+def _backbone(settings: dict[str, Any]) -> str:
+    norm = "pre-norm" if settings.get("pre_norm") else "post-norm"
+    return (
+        f"{settings.get('layers')} layers, width {settings.get('width')}, feed-forward {settings.get('feedforward')}, "
+        f"{settings.get('heads')} heads, dropout {settings.get('dropout')}, {norm}"
+    )
+
+
+def _not_ok(table: pd.DataFrame) -> str:
+    """Every cell that has no good result, and why."""
+    cells = table.drop_duplicates("cell")
+    bad = cells[cells["status"] != "ok"]
+    if bad.empty:
+        return ""
+    lines = [[str(row["cell"]), str(row["status"]), str(row["reason"] or "")] for _, row in bad.iterrows()]
+    return "## Cells without a result\n\n" + markdown_table(["cell", "status", "reason"], lines, left=3)
+
+
+def _damaged(table: pd.DataFrame) -> str:
+    if not table.attrs["damaged"]:
+        return ""
+    return "## Damaged files\n\n" + "\n".join(f"- {line}" for line in table.attrs["damaged"])
+
+
+def _origin(table: pd.DataFrame) -> str:
+    """Versions, device and code of the results."""
+    cells = table.drop_duplicates("cell")
+    done = cells[cells["commit"].notna() | cells["torch"].notna()]
+    if done.empty:
+        return ""
+
+    def values(column: str) -> str:
+        return ", ".join(str(value) for value in dict.fromkeys(done[column].dropna()))
+
+    lines = [
+        f"Device: {values('device')}; {values('threads')} CPU thread(s) per cell; precision {values('precision')}.",
+        f"PyTorch {values('torch')}, Lightning {values('lightning')}, Python {values('python')}.",
+        f"Code: {', '.join(commit[:12] for commit in dict.fromkeys(done['commit'].dropna()))}"
+        + (", with uncommitted changes." if bool(done["dirty"].fillna(False).any()) else "."),
+        f"Cells took {_minutes(done['seconds'])} each; nothing here is a timing.",
+    ]
+    return "## Where the numbers come from\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _minutes(seconds: Any) -> str:
+    low, high = float(seconds.min()), float(seconds.max())
+    return f"{low:.0f} to {high:.0f} s" if high < 600 else f"{low / 60:.0f} to {high / 60:.0f} min"
+
+
+def lines_frame(tables: Sequence[QualityTable]) -> pd.DataFrame:
+    """The tables' figures as one frame, for the CSV."""
+    records = []
+    for quality in tables:
+        for line in quality.lines:
+            group: Group = line.group
+            records.append(
+                {
+                    "task": quality.task_label,
+                    "method": group.method,
+                    "label": group.label,
+                    "metric": quality.metric,
+                    "unit": quality.unit,
+                    "higher_is_better": quality.higher_is_better,
+                    "test": line.test.value if line.test else None,
+                    "test_half_interval": line.test.half if line.test else None,
+                    "validation": line.validation.value if line.validation else None,
+                    "difference": line.difference.mean.value if line.difference else None,
+                    "difference_half_interval": line.difference.mean.half if line.difference else None,
+                    "difference_p_holm": line.difference.p if line.difference else None,
+                    "cells": line.cells,
+                    "cells_ok": line.cells - line.failed,
+                    "cells_stale": line.stale,
+                    "slots_alive": line.slots_alive,
+                    "slots_allocated": line.slots_allocated,
+                    "state_bytes": line.state_bytes,
+                    "mean_span_tokens": line.mean_span,
+                    "parameters": line.parameters,
+                }
+            )
+    return pd.DataFrame(records)

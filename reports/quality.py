@@ -1,0 +1,172 @@
+"""The quality table: the task's metric of every method, what it remembered for it, and how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.groups import Group
+from reports.markdown import table
+from reports.statistics import Difference, Mean, holm, mean_interval, paired_difference
+
+BASELINE = "transformer_xl"
+TOLERANCE = 0.10  # of the baseline's parameter count
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method's figures; None where nothing was measured."""
+
+    group: Group
+    cells: int
+    failed: int
+    stale: int
+    test: Mean | None
+    validation: Mean | None
+    difference: Difference | None
+    parameters: float | None
+    slots_alive: float | None
+    slots_allocated: float | None
+    state_bytes: float | None
+    mean_span: float | None
+
+
+@dataclass(frozen=True)
+class QualityTable:
+    """All lines of one task, best first, those without a result last."""
+
+    task_label: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+    baseline: Group | None
+    lines: list[Line]
+
+
+def quality_table(task_label: str, card: dict[str, Any], groups: Sequence[Group]) -> QualityTable:
+    """Adds up one task's groups.
+
+    Args:
+        card: the task's, with metric, unit and higher_is_better.
+    """
+    metric, higher = str(card["metric"]), bool(card["higher_is_better"])
+    baselines = [group for group in groups if group.method == BASELINE and group.values(metric, "test")]
+    baseline = baselines[0] if baselines else None
+    lines = [_line(group, metric, baseline) for group in groups]
+    measured = sorted(
+        (line for line in lines if line.test is not None),
+        key=lambda line: (-1 if higher else 1) * (line.test.value if line.test else 0.0),
+    )
+    corrected = _corrected(measured)
+    rest = [line for line in lines if line.test is None]
+    return QualityTable(task_label, metric, str(card["unit"]), higher, baseline, corrected + rest)
+
+
+def _line(group: Group, metric: str, baseline: Group | None) -> Line:
+    cells = group.cells
+    test = group.values(metric, "test")
+    against = None
+    if baseline is not None and baseline is not group and test:
+        against = paired_difference(test, baseline.values(metric, "test"))
+    return Line(
+        group=group,
+        cells=len(cells),
+        failed=int((cells["status"] != "ok").sum()),
+        stale=int(cells["stale"].fillna(False).sum()),
+        test=_mean(test),
+        validation=_mean(group.values(metric, "validation")),
+        difference=against,
+        parameters=_value(group, "parameters"),
+        slots_alive=_value(group, "slots_alive"),
+        slots_allocated=_value(group, "slots_allocated"),
+        state_bytes=_value(group, "state_bytes"),
+        mean_span=_value(group, "mean_span"),
+    )
+
+
+def _mean(values: dict[int, float]) -> Mean | None:
+    return mean_interval(list(values.values())) if values else None
+
+
+def _value(group: Group, metric: str) -> float | None:
+    found = _mean(group.values(metric))
+    return found.value if found else None
+
+
+def _corrected(lines: list[Line]) -> list[Line]:
+    """The lines with their differences' p values corrected for the number of differences in the table."""
+    raw = [line.difference.p for line in lines if line.difference is not None and line.difference.p is not None]
+    corrected = iter(holm(raw))
+    result = []
+    for line in lines:
+        if line.difference is not None and line.difference.p is not None:
+            line = Line(**{**vars(line), "difference": Difference(line.difference.mean, next(corrected))})
+        result.append(line)
+    return result
+
+
+def size_flag(line: Line, quality: QualityTable) -> str:
+    """What to say where a model is more than 10 % larger or smaller than the baseline; empty where it is not."""
+    if quality.baseline is None or line.parameters is None:
+        return ""
+    reference = _value(quality.baseline, "parameters")
+    if reference is None or abs(line.parameters / reference - 1) <= TOLERANCE:
+        return ""
+    return f" ({line.parameters / reference - 1:+.0%} parameters)"
+
+
+def markdown(quality: QualityTable) -> str:
+    """The table as Markdown."""
+    arrow = "↑" if quality.higher_is_better else "↓"
+    header = [
+        "method",
+        f"test {quality.metric} ({quality.unit}) {arrow}",
+        "seeds",
+        "slots alive / allocated",
+        "state (kB/stream)",
+        "mean span (tokens)",
+        "parameters",
+    ]
+    compared = any(line.difference is not None for line in quality.lines)
+    if compared and quality.baseline is not None:
+        header.insert(2, f"to {quality.baseline.label}")
+    lines = []
+    for line in quality.lines:
+        stale = " (stale)" if line.stale else ""
+        cells = [
+            f"{line.group.label}{size_flag(line, quality)}{stale}",
+            shown(line.test),
+            f"{line.cells - line.failed} of {line.cells}",
+            f"{number(line.slots_alive, 1)} / {number(line.slots_allocated, 1)}",
+            number(None if line.state_bytes is None else line.state_bytes / 1000, 1),
+            number(line.mean_span, 1),
+            number(line.parameters, 0),
+        ]
+        if compared:
+            cells.insert(2, difference_text(line.difference))
+        lines.append(cells)
+    return table(header, lines)
+
+
+def shown(mean: Mean | None) -> str:
+    """A mean with its interval, or a dash."""
+    if mean is None:
+        return "-"
+    return f"{mean.value:.4f}" if mean.half is None else f"{mean.value:.4f} ± {mean.half:.4f}"
+
+
+def difference_text(difference: Difference | None) -> str:
+    """A difference with its interval and corrected p value, or a dash."""
+    if difference is None:
+        return "-"
+    text = f"{difference.mean.value:+.4f}"
+    if difference.mean.half is not None:
+        text += f" ± {difference.mean.half:.4f}"
+    return (
+        text if difference.p is None else f"{text} (p {'< 0.001' if difference.p < 0.001 else f'{difference.p:.3f}'})"
+    )
+
+
+def number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"

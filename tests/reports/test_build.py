@@ -1,0 +1,155 @@
+"""Reports from stored rows: what the tables show, and that nothing that was asked for goes missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.spec import CellSpec
+from bench.store import manifest
+from bench.store.result import Result, Row
+from bench.store.statuses import Status
+from reports.build import build_report
+
+CARDS = {
+    "methods": {
+        "transformer_xl": {"title": "Transformer-XL"},
+        "expire_span": {"title": "Expire-Span"},
+        "full_attention": {"title": "Full attention"},
+    },
+    "tasks": {"enwik8": {"title": "enwik8", "metric": "bpb", "unit": "bits/byte", "higher_is_better": False}},
+}
+
+
+def spec(method: str, seed: int, variant: str = "", rate: float = 3e-3) -> CellSpec:
+    return CellSpec(
+        task="enwik8",
+        task_label="enwik8-4M",
+        task_version=1,
+        task_settings={},
+        method=method,
+        variant=variant,
+        method_settings={},
+        impl="reference",
+        backbone={"layers": 2, "width": 64, "feedforward": 256, "heads": 2, "dropout": 0.0, "pre_norm": False},
+        train={"steps": 10, "batch_size": 4, "block_length": 8, "learning_rate": rate},
+        trainer={},
+        precision="32-true",
+        seed=seed,
+    )
+
+
+def study(folder: Path, results: list[tuple[CellSpec, float | None, Status, float]]) -> Path:
+    """A study whose cells have these results: spec, test bpb, status, parameters."""
+    manifest.merge(folder, [cell for cell, *_ in results], titles=CARDS)
+    for cell, value, status, parameters in results:
+        rows = [
+            Row("bpb", value, "bits/byte", "test", n=100, higher_is_better=False, context={"block_length": 8}),
+            Row("parameters", parameters, "parameters", ""),
+            Row("slots_alive", 12.5, "slots", "test"),
+        ]
+        result = Result(
+            cell.id, status, "" if status == Status.OK else "it broke", rows=rows if value is not None else []
+        )
+        manifest.cell_folder(folder, cell.id).write_result(replace(result, attempt=1, seconds=3.0))
+    return folder
+
+
+def line_of(text: str, label: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(f"| {label} "))
+
+
+def test_three_seeds_give_means_intervals_and_paired_differences_best_first(tmp_path: Path) -> None:
+    results = [(spec("transformer_xl", seed), 2.5 + seed / 100, Status.OK, 1000.0) for seed in range(3)]
+    results += [(spec("expire_span", seed), 2.4 + seed / 100, Status.OK, 1050.0) for seed in range(3)]
+    text, files = build_report(study(tmp_path / "s", results))
+    assert text.index("| Expire-Span") < text.index("| Transformer-XL")
+    assert "2.4100 ± 0.0248" in line_of(text, "Expire-Span")
+    assert "-0.1000 ± 0.0000" in line_of(text, "Expire-Span")
+    assert "3 of 3" in line_of(text, "Expire-Span")
+    assert "12.5" in line_of(text, "Expire-Span")
+    assert [path.name for path in files] == ["report.md", "quality.csv", "rows.csv"]
+
+
+def test_one_seed_shows_no_interval_and_says_why(tmp_path: Path) -> None:
+    text, _ = build_report(study(tmp_path / "s", [(spec("transformer_xl", 0), 2.5, Status.OK, 1000.0)]))
+    assert "±" not in text.split("\n- ")[0]
+    assert "Fewer than 3 seeds" in text
+
+
+def test_a_cell_that_failed_and_one_that_never_ran_are_shown_with_their_reason(tmp_path: Path) -> None:
+    folder = study(
+        tmp_path / "s",
+        [(spec("transformer_xl", 0), 2.5, Status.OK, 1000.0), (spec("expire_span", 0), None, Status.TIMEOUT, 0.0)],
+    )
+    manifest.merge(folder, [spec("full_attention", 0)])
+    text, _ = build_report(folder)
+    assert "0 of 1" in line_of(text, "Expire-Span")
+    assert "| timeout" in text
+    assert "it broke" in text
+    assert "| pending" in text
+
+
+def test_a_damaged_result_is_named_and_never_shown_as_a_number(tmp_path: Path) -> None:
+    cell = spec("transformer_xl", 0)
+    folder = study(tmp_path / "s", [(cell, 2.5, Status.OK, 1000.0)])
+    manifest.cell_folder(folder, cell.id).result_path.write_text('{"cell"')
+    text, _ = build_report(folder)
+    assert "2.5000" not in text
+    assert "## Damaged files" in text
+    assert "result.json" in text
+
+
+def test_settings_tell_groups_of_the_same_method_apart_and_variants_stand_in_the_label(tmp_path: Path) -> None:
+    results = [
+        (spec("expire_span", 0, rate=1e-3), 2.5, Status.OK, 1000.0),
+        (spec("expire_span", 0, rate=2e-3), 2.4, Status.OK, 1000.0),
+        (spec("full_attention", 0, "memory=none"), 2.9, Status.OK, 1000.0),
+    ]
+    text, _ = build_report(study(tmp_path / "s", results))
+    assert "Expire-Span [train.learning_rate=0.001]" in text
+    assert "Expire-Span [train.learning_rate=0.002]" in text
+    assert "Full attention (memory=none)" in text
+    assert "Not the same for all: learning rate 0.002, 0.001, 0.003" in text
+
+
+def test_a_model_of_another_size_is_flagged(tmp_path: Path) -> None:
+    results = [
+        (spec("transformer_xl", 0), 2.5, Status.OK, 1000.0),
+        (spec("expire_span", 0), 2.4, Status.OK, 1200.0),
+    ]
+    text, _ = build_report(study(tmp_path / "s", results))
+    assert "Expire-Span (+20% parameters)" in text
+
+
+def test_the_command_ends_with_json_imports_no_torch_and_refuses_a_missing_study(tmp_path: Path) -> None:
+    folder = study(tmp_path / "s", [(spec("transformer_xl", 0), 2.5, Status.OK, 1000.0)])
+    code = (
+        "import sys, runpy; sys.argv = ['reports', 'build', sys.argv[1]]\n"
+        "try: runpy.run_module('reports', run_name='__main__')\n"
+        "finally: assert not {'torch', 'pytorch_lightning'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["study"] == "s"
+    done = subprocess.run(
+        [sys.executable, "-m", "reports", "build", str(tmp_path / "none")], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "there is no study" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["quality.csv", "rows.csv"])
+def test_the_csv_files_hold_what_was_measured(tmp_path: Path, name: str) -> None:
+    import pandas as pd
+
+    folder = study(tmp_path / "s", [(spec("transformer_xl", 0), 2.5, Status.OK, 1000.0)])
+    build_report(folder)
+    frame = pd.read_csv(folder / "report" / name)
+    column = "test" if name == "quality.csv" else "value"
+    assert frame[column].iloc[0] == 2.5
