@@ -27,7 +27,9 @@ def add_plugins(paths: Iterable[Path]) -> list[dict[str, str]]:
     """
     entries: list[dict[str, str]] = []
     for path in paths:
-        card = read_card(path) if path.is_file() else None
+        if not path.is_file():
+            raise SettingsError("--plugin", f"there is no file {path}", "Give the path of a Python file.")
+        card = read_card(path)
         kind = "task" if card and "objective" in card else "method"
         name = _REGISTRIES[kind].add_plugin(path.resolve())
         if any(entry["id"] == name for entry in entries):
