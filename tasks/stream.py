@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
@@ -63,8 +63,10 @@ class StreamBatch:
 class Source(Protocol):
     """Blocks of one split, for some rows."""
 
-    blocks: int | None
-    """Number of blocks, or None for a source without end."""
+    @property
+    def blocks(self) -> int | None:
+        """Number of blocks, or None for a source without end."""
+        ...
 
     def start(self) -> Position:
         """The position of the first block."""
@@ -114,27 +116,27 @@ class Consumer(Protocol):
 class StreamTask(Protocol):
     """The functions of a stream task's module."""
 
-    def label(self, settings: object) -> str:
+    def label(self, settings: Any) -> str:
         """The task's name with its data, such as ``enwik8-4M``."""
         ...
 
-    def encoder(self, settings: object, width: int) -> nn.Module:
+    def encoder(self, settings: Any, width: int) -> nn.Module:
         """What turns inputs [B, T, ...] into hidden states [B, T, width]."""
         ...
 
-    def head(self, settings: object, width: int) -> nn.Module:
+    def head(self, settings: Any, width: int) -> nn.Module:
         """What turns hidden states [B, T, width] into logits [B, T, V]."""
         ...
 
-    def training_source(self, settings: object, train: TrainSettings, seed: int, rows: range) -> Source:
+    def training_source(self, settings: Any, train: TrainSettings, seed: int, rows: range) -> Source:
         """The training stream of these rows out of ``train.batch_size``."""
         ...
 
-    def evaluation_source(self, settings: object, train: TrainSettings, split: str) -> Source:
+    def evaluation_source(self, settings: Any, train: TrainSettings, split: str) -> Source:
         """The whole split ``validation`` or ``test``, in ``train.evaluation_batch_size`` rows."""
         ...
 
-    def scorer(self, settings: object, train: TrainSettings) -> Scorer:
+    def scorer(self, settings: Any, train: TrainSettings) -> Scorer:
         """A fresh scorer."""
         ...
 

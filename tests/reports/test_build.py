@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from bench.store.result import Result, Row
 from bench.store.statuses import Status
 from reports.build import build_report
 
-CARDS = {
+CARDS: dict[str, dict[str, Any]] = {
     "methods": {
         "transformer_xl": {"title": "Transformer-XL"},
         "expire_span": {"title": "Expire-Span"},
@@ -44,7 +46,7 @@ def spec(method: str, seed: int, variant: str = "", rate: float = 3e-3) -> CellS
     )
 
 
-def study(folder: Path, results: list[tuple[CellSpec, float | None, Status, float]]) -> Path:
+def study(folder: Path, results: Sequence[tuple[CellSpec, float | None, Status, float]]) -> Path:
     """A study whose cells have these results: spec, test bpb, status, parameters."""
     manifest.merge(folder, [cell for cell, *_ in results], titles=CARDS)
     for cell, value, status, parameters in results:

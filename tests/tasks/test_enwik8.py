@@ -28,7 +28,9 @@ def test_the_excerpt_is_split_90_5_5_and_its_order_0_entropy_is_the_published_on
 def test_a_split_is_scored_byte_by_byte_exactly_once(size: int, rows: int, length: int) -> None:
     text = torch.randint(256, (size,), dtype=torch.uint8)
     source = WholeSplit(text, rows, length)
-    position, read, targets = source.start(), [[] for _ in range(rows)], [[] for _ in range(rows)]
+    position = source.start()
+    read: list[list[int]] = [[] for _ in range(rows)]
+    targets: list[list[int]] = [[] for _ in range(rows)]
     for _ in range(source.blocks):
         batch = source.read(position)
         position = batch.position

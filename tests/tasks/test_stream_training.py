@@ -69,7 +69,7 @@ class StopAt(pl.Callback):
 def fit(module: StreamModule, data: StreamData, *callbacks: pl.Callback, **extra: Any) -> list[dict[str, float]]:
     """Trains to the end and returns what was logged."""
     logged: list[dict[str, float]] = []
-    module._write = lambda figures, split="train": logged.append({"step": module.step, **figures})  # type: ignore[method-assign,assignment]
+    module._write = lambda figures, split="train": logged.append({"step": module.step, **figures})  # type: ignore[method-assign]
     train = module.settings
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -139,7 +139,8 @@ def test_spans_are_kept_in_range_after_each_step(text: str) -> None:
     module, data = module_and_data(text, "adaptive_span", learning_rate=0.5, schedule="constant")
     fit(module, data)
     for block in module.model.layers():
-        assert 0 <= float(block.mixer.ratio.detach().min()) <= float(block.mixer.ratio.detach().max()) <= 1
+        ratio = block.mixer.get_parameter("ratio").detach()
+        assert 0 <= float(ratio.min()) <= float(ratio.max()) <= 1
 
 
 def test_a_block_without_targets_makes_no_update_but_advances_memory(text: str) -> None:
@@ -166,7 +167,7 @@ def test_a_block_without_targets_makes_no_update_but_advances_memory(text: str) 
 
 def test_a_loss_that_is_not_finite_ends_the_run(text: str) -> None:
     module, data = module_and_data(text)
-    module.model.blocks[1].contract.bias.data[3] = math.inf  # type: ignore[union-attr,index]
+    module.model.layers()[1].contract.bias.data[3] = math.inf
     with pytest.raises(Diverged, match="not finite"):
         fit(module, data)
 

@@ -1,0 +1,135 @@
+"""What holds for each method beyond streaming: sizes, trimming, capacity, and settings that cannot work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from models.adaptive_span import RESERVE
+from models.adaptive_span import Method as AdaptiveSpan
+from models.backbone import Backbone, BackboneSettings, build
+from models.errors import SettingsError, Unsupported
+from models.registry import METHODS
+
+T, VOCABULARY = 8, 13
+
+
+def make(method: str, backbone: BackboneSettings | None = None, **settings: Any) -> Backbone:
+    backbone = backbone or BackboneSettings(layers=2, width=16, feedforward=24, heads=2)
+    values = METHODS.load(method).Settings(**settings)
+    width = backbone.width
+    return build(method, values, backbone, T, nn.Embedding(VOCABULARY, width), nn.Linear(width, VOCABULARY))
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_parameter_counts_are_within_ten_per_cent_of_transformer_xl(method: str) -> None:
+    backbone = BackboneSettings(layers=4, width=128, feedforward=512, heads=4)
+
+    def count(name: str, **settings: Any) -> int:
+        return sum(parameter.numel() for parameter in make(name, backbone, **settings).parameters())
+
+    assert count(method) == pytest.approx(count("transformer_xl"), rel=0.1)
+
+
+def test_pre_norm_starts_with_smaller_output_projections() -> None:
+    torch.manual_seed(0)
+    post = make("transformer_xl", BackboneSettings(layers=8, width=64, feedforward=128, heads=2))
+    torch.manual_seed(0)
+    pre = make("transformer_xl", BackboneSettings(layers=8, width=64, feedforward=128, heads=2, pre_norm=True))
+    for name in ("mixer.project.output.weight", "contract.weight", "contract.bias"):
+        ratio = post.layers()[0].get_parameter(name) / pre.layers()[0].get_parameter(name)
+        torch.testing.assert_close(ratio, torch.full_like(ratio, 4.0))
+    same = ("mixer.project.value.weight", "expand.weight")
+    assert all(torch.equal(post.layers()[3].get_parameter(n), pre.layers()[3].get_parameter(n)) for n in same)
+
+
+def test_adaptive_span_computes_and_caches_only_what_some_head_can_reach() -> None:
+    model = make("adaptive_span", max_span=1000, ramp=8, trim_step=50, initial_ratio=0.125)
+    mixer = model.layers()[0].mixer
+    assert isinstance(mixer, AdaptiveSpan)
+    assert mixer.reach() == 133
+    assert mixer.window() == 150
+    state = model.init_state(2)
+    for _ in range(40):
+        state = model(torch.randint(VOCABULARY, (2, T)), state).state
+    alive, held = mixer.slots(state[0])
+    assert alive.tolist() == [133, 133]
+    assert held == 150 + RESERVE
+
+
+def test_adaptive_span_counts_what_is_missing_after_growth_as_zero_vectors() -> None:
+    model = make("adaptive_span", max_span=200, ramp=8, trim_step=10, initial_ratio=0.0).double()
+    state = model.init_state(1)
+    with torch.no_grad():
+        for _ in range(40):
+            state = model(torch.randint(VOCABULARY, (1, T)), state).state
+        held = state[0]["memory"].shape[1]
+        assert held == 10 + RESERVE
+        for block in model.layers():
+            block.mixer.get_parameter("ratio").fill_(1.0)
+        tokens = torch.randint(VOCABULARY, (1, T))
+        padded = [{"memory": nn.functional.pad(layer["memory"], (0, 0, 200 - held, 0))} for layer in state]
+        torch.testing.assert_close(model(tokens, state).y, model(tokens, padded).y, rtol=0, atol=1e-12)
+
+
+def test_full_attention_without_a_span_stops_at_its_capacity_instead_of_forgetting() -> None:
+    model = make("full_attention", capacity=4 * T)
+    tokens, state = torch.randint(VOCABULARY, (1, T)), model.init_state(1)
+    for _ in range(3):
+        state = model(tokens, state).state
+    with pytest.raises(RuntimeError, match="max_span"):
+        model(tokens, state)
+
+
+def test_memory_none_is_each_block_alone() -> None:
+    model = make("full_attention", memory="none").double().eval()
+    tokens = torch.randint(VOCABULARY, (2, 2 * T))
+    with torch.no_grad():
+        state = model(tokens[:, :T], model.init_state(2)).state
+        second = model(tokens[:, T:], state).y
+        alone = model(tokens[:, T:], model.init_state(2)).y
+    torch.testing.assert_close(second, alone, rtol=0, atol=0)
+
+
+def test_a_block_longer_than_configured_is_refused() -> None:
+    model = make("transformer_xl", memory_length=16)
+    with pytest.raises(ValueError, match="configured for 8"):
+        model(torch.zeros(1, T + 1, dtype=torch.long), model.init_state(1))
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("compressive", {"memory_length": 16, "rate": 3}, r"method\.compressive\.rate.*does not divide"),
+        ("compressive", {"memory_length": 7}, r"memory_length.*own future"),
+        ("compressive", {"memory_length": 16, "compress_size": 10}, r"compress_size.*no multiple"),
+        ("expire_span", {"initial_fraction": 1.5}, r"initial_fraction"),
+        ("expire_span", {"ramp": 0}, r"method\.expire_span\.ramp"),
+        ("adaptive_span", {"initial_ratio": -0.1}, r"initial_ratio"),
+        ("transformer_xl", {"memory_length": 0}, r"memory_length"),
+        ("transformer_xl", {"same_length": True}, r"sinusoidal"),
+        ("full_attention", {"max_span": 0}, r"max_span"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_with_their_key(
+    method: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        make(method, **settings)
+
+
+def test_backbone_settings_and_unknown_impls_are_refused_with_their_key() -> None:
+    with pytest.raises(SettingsError, match=r"backbone\.heads"):
+        BackboneSettings(width=30, heads=4)
+    values = METHODS.load("transformer_xl").Settings()
+    with pytest.raises(SettingsError, match="impl"):
+        build("transformer_xl", values, BackboneSettings(), T, nn.Embedding(2, 128), nn.Linear(128, 2), "turbo")
+
+
+def test_a_tied_output_needs_a_matching_encoder_and_head() -> None:
+    values = METHODS.load("transformer_xl").Settings(positions="sinusoidal")
+    with pytest.raises(Unsupported, match="ties its output"):
+        build("transformer_xl", values, BackboneSettings(), T, nn.Linear(5, 128), nn.Linear(128, 7))
