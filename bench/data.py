@@ -147,7 +147,7 @@ def _download(url: str, part: BinaryIO, progress: Progress, pause: float) -> Non
         if fruitless >= PATIENCE:
             raise DownloadError(
                 f"cannot download {url}: {problem}. {have:,} bytes are kept; run this again to go on from there. "
-                "Without a network, copy the unzipped file here and set SPANBENCH_DATA to its folder."
+                "Without a network, bring the unzipped file from elsewhere and set SPANBENCH_DATA to its folder."
             )
         time.sleep(pause * 2 ** max(0, fruitless - 1))
 
