@@ -20,6 +20,7 @@ from bench.executors.local import LocalExecutor
 from bench.executors.progress import Progress, Standing
 from bench.store import heartbeat, manifest
 from bench.store.claim import Claim, is_locked
+from bench.store.fingerprint import Today
 from bench.store.heartbeat import Heartbeat, Watch
 from bench.store.manifest import Spec
 from bench.store.resume import check_retry, decide
@@ -138,8 +139,9 @@ class _Run:
 
     def plan(self, retry: str | None) -> None:
         """Decides for each cell whether it is to be run."""
+        today = Today()
         for cell, job in self._jobs.items():
-            decision = decide(self._folders[cell], job.spec, retry)
+            decision = decide(self._folders[cell], job.spec, retry, today)
             if decision.run:
                 for line in damage_in(self._folders[cell]):
                     self.found_damaged(f"{line}; the cell is run again")

@@ -18,12 +18,13 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("models", "tasks", "bench", "sweeps", "reports")
 
 
-def cell_fingerprint(spec: Mapping[str, Any], cell_module: Path = CHECKOUT / "bench" / "cell.py") -> str:
+def cell_fingerprint(spec: Mapping[str, Any], cell_module: Path | None = None, checkout: Path = CHECKOUT) -> str:
     """The fingerprint of today's code for one cell: of its task, its method and what trains them.
 
     Args:
         spec: the cell's spec as JSON data.
-        cell_module: the file of the function that runs the cell.
+        cell_module: the file of the function that runs the cell; bench/cell.py if not given.
+        checkout: the folder that holds our packages.
 
     Returns:
         64 hexadecimal digits.
@@ -31,10 +32,24 @@ def cell_fingerprint(spec: Mapping[str, Any], cell_module: Path = CHECKOUT / "be
     Raises:
         OSError, SyntaxError: one of the modules is not there or does not parse.
     """
-    plugins = {(plugin["kind"], plugin["id"]): CHECKOUT / plugin["path"] for plugin in spec.get("plugins", [])}
-    task = plugins.get(("task", spec["task"]), CHECKOUT / "tasks" / f"{spec['task']}.py")
-    method = plugins.get(("method", spec["method"]), CHECKOUT / "models" / f"{spec['method']}.py")
-    return fingerprint([cell_module, task, method])
+    plugins = {(plugin["kind"], plugin["id"]): checkout / plugin["path"] for plugin in spec.get("plugins", [])}
+    task = plugins.get(("task", spec["task"]), checkout / "tasks" / f"{spec['task']}.py")
+    method = plugins.get(("method", spec["method"]), checkout / "models" / f"{spec['method']}.py")
+    return fingerprint([cell_module or checkout / "bench" / "cell.py", task, method], checkout)
+
+
+class Today:
+    """`cell_fingerprint` for many cells at one moment: each pair of task and method is looked up once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def __call__(self, spec: Mapping[str, Any]) -> str:
+        """The fingerprint of one cell. Raises as `cell_fingerprint` does."""
+        key = repr((spec["task"], spec["method"], spec.get("plugins")))
+        if key not in self._known:
+            self._known[key] = cell_fingerprint(spec)
+        return self._known[key]
 
 
 def fingerprint(roots: Iterable[Path], checkout: Path = CHECKOUT) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.store import manifest
+from bench.store.fingerprint import Today
 from bench.store.manifest import Manifest
 from bench.store.resume import is_stale
 from bench.store.study_status import CellState, cell_state, damage_in, metric_of, read_manifest
@@ -102,9 +103,10 @@ def load(study_dir: Path) -> pandas.DataFrame:
 
     listed, damaged = read_manifest(study_dir)
     lines: list[dict[str, Any]] = []
+    today = Today()
     for cell in listed.cells:
         folder = manifest.cell_folder(study_dir, cell["cell"])
-        lines += _lines(Path(study_dir).name, cell, cell_state(folder, metric_of(listed, cell)))
+        lines += _lines(Path(study_dir).name, cell, cell_state(folder, metric_of(listed, cell)), today)
         damaged += damage_in(folder)
     table = pandas.DataFrame(lines, columns=list(COLUMNS)).astype(_TYPES)
     table.attrs.update(_about(Path(study_dir).name, listed, damaged))
@@ -116,7 +118,7 @@ def _about(study: str, listed: Manifest, damaged: list[str]) -> dict[str, Any]:
     return {"study": study, "created": listed.created, "titles": listed.titles, "specs": specs, "damaged": damaged}
 
 
-def _lines(study: str, cell: Mapping[str, Any], state: CellState) -> list[dict[str, Any]]:
+def _lines(study: str, cell: Mapping[str, Any], state: CellState, today: Today) -> list[dict[str, Any]]:
     """The table's lines for one cell."""
     shared: dict[str, Any] = {"study": study, "cell": state.cell, "status": state.status.value, "reason": state.reason}
     shared |= {name: cell.get(name) for name in _SPEC}
@@ -125,6 +127,6 @@ def _lines(study: str, cell: Mapping[str, Any], state: CellState) -> list[dict[s
         return [shared]
     shared |= {name: result.provenance.get(name) for name in (*_ORIGIN, "fingerprint")}
     shared["threads"] = result.provenance.get("threads") or cell.get("threads")
-    shared |= {"stale": is_stale(result, cell), "started": result.started, "seconds": result.seconds}
+    shared |= {"stale": is_stale(result, cell, today), "started": result.started, "seconds": result.seconds}
     shared["attempt"] = result.attempt
     return [shared | {name: getattr(row, name) for name in _ROW} for row in result.rows] or [shared]

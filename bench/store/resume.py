@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.store.cell_folder import CellFolder
 from bench.store.damaged import DamagedFile
-from bench.store.fingerprint import cell_fingerprint
+from bench.store.fingerprint import Today
 from bench.store.result import Result
 from bench.store.statuses import RETRIED
 from models.errors import SettingsError
@@ -31,13 +31,14 @@ def check_retry(retry: str | None) -> None:
         raise SettingsError("--retry", f"{retry!r} is not known", f"Give one of {', '.join(RETRIED)}.")
 
 
-def decide(folder: CellFolder, spec: Mapping[str, Any], retry: str | None) -> Decision:
+def decide(folder: CellFolder, spec: Mapping[str, Any], retry: str | None, today: Today) -> Decision:
     """Whether a cell is to be run.
 
     Args:
         folder: its folder.
         spec: its spec as JSON data.
         retry: oom, failed, stale, all or None.
+        today: today's code.
     """
     digest = folder.result_digest()
     if digest is None:
@@ -50,22 +51,23 @@ def decide(folder: CellFolder, spec: Mapping[str, Any], retry: str | None) -> De
         return Decision(run=True)
     if retry is not None and result.status in RETRIED[retry]:
         return Decision(run=True, replaces=digest, why=f"its result was {result.status}")
-    if retry == "stale" and is_stale(result, spec):
+    if retry == "stale" and is_stale(result, spec, today):
         return Decision(run=True, replaces=digest, why="its result is of other code")
     return Decision(run=False)
 
 
-def is_stale(result: Result, spec: Mapping[str, Any]) -> bool | None:
+def is_stale(result: Result, spec: Mapping[str, Any], today: Today) -> bool | None:
     """Whether a result was made by other code than today's; None where that cannot be known.
 
     Args:
         result: the result, with the fingerprint of its code.
         spec: its cell's spec as JSON data.
+        today: today's code.
     """
     stored = result.provenance.get("fingerprint")
     if stored is None:
         return None
     try:
-        return bool(stored != cell_fingerprint(spec))
+        return bool(stored != today(spec))
     except (OSError, SyntaxError, KeyError):
         return None
