@@ -36,7 +36,7 @@ def test_the_example_is_causal_and_reads_the_same_in_pieces(plugin: Path) -> Non
 
     def read(x: torch.Tensor, size: int) -> torch.Tensor:
         state, outputs = layer.init_state(2), []
-        for piece in x.split(size, dim=1):
+        for piece in torch.split(x, size, dim=1):
             mixed = layer(piece, state, context)
             state = mixed.state
             outputs.append(mixed.y)
@@ -53,11 +53,13 @@ def test_the_example_is_causal_and_reads_the_same_in_pieces(plugin: Path) -> Non
 def test_it_trains_beside_the_others_and_stands_in_the_table(plugin: Path, checkout: Path, tmp_path: Path) -> None:
     text = tmp_path / "corpus.txt"
     text.write_bytes(b"the quick brown fox jumps over the lazy dog. " * 400)
+    arguments = f"""
+        run --preset quick --tasks enwik8 --methods transformer_xl,decaying_mean+longest=20 --jobs 1
+        --out {tmp_path / "s"} --plugin {plugin} --set task.enwik8.path={text} train.steps=4 train.validate_every=4
+        train.block_length=16 train.evaluation_batch_size=2
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "run", "--preset", "quick", "--tasks", "enwik8", "--out", str(tmp_path / "s")]
-        + ["--methods", "transformer_xl,decaying_mean+longest=20", "--plugin", str(plugin), "--jobs", "1"]
-        + ["--set", f"task.enwik8.path={text}", "train.steps=4", "train.validate_every=4", "train.block_length=16"]
-        + ["train.evaluation_batch_size=2"],
+        [sys.executable, "-m", "bench", *arguments.split()],
         cwd=checkout,
         capture_output=True,
         text=True,

@@ -39,7 +39,7 @@ def altered(tmp_path: Path, name: str, change: dict[str, np.ndarray | None]) -> 
             del arrays[key]
         else:
             arrays[key] = value
-    np.savez(tmp_path / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(tmp_path / f"{name}.npz", **arrays)
     shutil.copy(GOLDEN / f"{name}.json", tmp_path)
     return tmp_path / f"{name}.json"
 
