@@ -40,11 +40,12 @@ class Claim:
         self._on_lost = on_lost
         self._beat = Heartbeat(secrets.token_hex(16), heartbeat.machine(), 0)
         self._guard = threading.Lock()
-        self._ended = threading.Event()
+        self._ended = False
+        self._news = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name=f"heartbeat of {folder.cell}", daemon=True)
 
     def progress(self, phase: str, step: int = 0, steps: int = 0) -> None:
-        """Says how far the cell is; shown from the next beat on.
+        """Says how far the cell is: with the next beat, or at once where a phase begins.
 
         Args:
             phase: what it does, in one word.
@@ -52,7 +53,10 @@ class Claim:
             steps: where the phase ends; 0 where unknown.
         """
         with self._guard:
+            new_phase = phase != self._beat.phase
             self._beat = replace(self._beat, phase=phase, step=step, steps=steps)
+        if new_phase:
+            self._news.set()
 
     def where(self) -> str:
         """How far the cell is, in words: ``train 300 of 1400``; empty where it has not said."""
@@ -60,7 +64,8 @@ class Claim:
 
     def release(self) -> None:
         """Lets another process have the cell. May be called twice."""
-        self._ended.set()
+        self._ended = True
+        self._news.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
         if self._descriptor is not None and self.is_ours():
@@ -79,7 +84,11 @@ class Claim:
         return beat is not None and beat.claimant == self._beat.claimant
 
     def _beat_on(self) -> None:
-        while not self._ended.wait(BEAT_S):
+        while True:
+            self._news.wait(BEAT_S)
+            self._news.clear()
+            if self._ended:
+                return
             if not self.is_ours() or not _is_file(self.folder.lock_path, self._descriptor):
                 # Stopped for so long that another machine took over, or the folder was deleted under us.
                 self._on_lost()
@@ -148,7 +157,8 @@ def claim(
     if left is _ALIVE:
         new._unlock()
         return None
-    atomic.remove_unfinished(folder.path)
+    for leftovers in (folder.path, folder.checkpoints):
+        atomic.remove_unfinished(leftovers)
     if not new._begin(left):
         new._unlock()
         return None

@@ -106,10 +106,10 @@ def load(study_dir: Path) -> pandas.DataFrame:
     today = Today()
     for cell in listed.cells:
         folder = manifest.cell_folder(study_dir, cell["cell"])
-        lines += _lines(Path(study_dir).name, cell, cell_state(folder, metric_of(listed, cell)), today)
+        lines += _lines(manifest.study_name(study_dir), cell, cell_state(folder, metric_of(listed, cell)), today)
         damaged += damage_in(folder)
     table = pandas.DataFrame(lines, columns=list(COLUMNS)).astype(_TYPES)
-    table.attrs.update(_about(Path(study_dir).name, listed, damaged))
+    table.attrs.update(_about(manifest.study_name(study_dir), listed, damaged))
     return table
 
 

@@ -52,6 +52,11 @@ class Manifest:
         return None if metric is None else str(metric)
 
 
+def study_name(study_dir: Path) -> str:
+    """A study is called what its folder is called."""
+    return os.path.basename(os.path.abspath(study_dir))
+
+
 def manifest_path(study_dir: Path) -> Path:
     """Where a study's manifest lies."""
     return Path(study_dir) / "manifest.json"
@@ -81,7 +86,7 @@ def read(study_dir: Path) -> Manifest:
 
 def recover(study_dir: Path) -> Manifest:
     """What the cells' own spec.json say about a study whose manifest cannot be read."""
-    manifest = Manifest(Path(study_dir).name, _now())
+    manifest = Manifest(study_name(study_dir), _now())
     for path in sorted(Path(study_dir).glob("cells/*/spec.json")):
         try:
             manifest.cells.append(read_json(path) | {"cell": path.parent.name})

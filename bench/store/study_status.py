@@ -95,7 +95,7 @@ def study_status(study_dir: Path) -> StudyStatus:
         folder = manifest.cell_folder(study_dir, cell["cell"])
         states.append(cell_state(folder, metric_of(listed, cell)))
         damaged += damage_in(folder)
-    return StudyStatus(Path(study_dir).name, states, damaged)
+    return StudyStatus(manifest.study_name(study_dir), states, damaged)
 
 
 def read_manifest(study_dir: Path) -> tuple[Manifest, list[str]]:
@@ -111,7 +111,7 @@ def read_manifest(study_dir: Path) -> tuple[Manifest, list[str]]:
         found = manifest.recover(study_dir)
         if not found.cells:
             raise
-        return found, [f"{Path(study_dir).name}/manifest.json is missing; the cells' own specs are used"]
+        return found, [f"{manifest.study_name(study_dir)}/manifest.json is missing; the cells' own specs are used"]
 
 
 def metric_of(listed: Manifest, cell: Mapping[str, Any]) -> str | None:
