@@ -32,7 +32,7 @@ def start(preload: Sequence[str] = PRELOADED) -> BaseContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with _environment(_ONE_THREAD), _blocked(signal.SIGINT):
+    with _environment(_ONE_THREAD), blocked(signal.SIGINT):
         # Forked processes inherit the blocked signal: Ctrl-C in a terminal goes to all of them, and is the runner's.
         forkserver.ensure_running()
     return context
@@ -65,7 +65,8 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _blocked(number: signal.Signals) -> Iterator[None]:
+def blocked(number: signal.Signals) -> Iterator[None]:
+    """Keeps a signal from this process for a moment, and from those that it starts until they say otherwise."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield

@@ -20,6 +20,8 @@ from typing import Any
 
 from bench.executors import fork_server, process
 from bench.executors.jobs import Ended, How, Job
+from bench.store.cell_folder import CellFolder
+from bench.store.claim import is_locked
 from bench.store.heartbeat import STILL_S
 
 _GRACE_S = 5.0
@@ -28,6 +30,8 @@ _OVERRUN_S = 10.0
 """Seconds that a process has to end by itself after its time limit (`process.TimeLimit`) before the runner does it."""
 _BEGIN_S = 120.0 + 2 * STILL_S
 """Seconds that a process has to claim its cell: imports, and watching what another machine left."""
+_LAST_MOMENTS_S = 2.0
+"""Seconds to wait for the exit code of a process that has closed its pipe."""
 _LOST_SERVER = 255
 """The exit code that multiprocessing gives when it cannot know it; also one that a process may have."""
 
@@ -45,6 +49,7 @@ class LocalExecutor:
         self._jobs, self._say = jobs, say
         self._preload = preload
         self._spawning = False
+        self._servers_lost = 0
         self._children: list[_Child] = []
         self._unstarted: list[Ended] = []
 
@@ -74,8 +79,10 @@ class LocalExecutor:
             child.close()
             if self._spawning or not isinstance(error, EOFError | ConnectionError):
                 raise
-            # The server died while it imported PyTorch, or was killed in this moment.
-            self._spawn_from_now_on(f"the fork server ended ({type(error).__name__})")
+            # The server was killed in this moment, or it cannot import what it should: then the next one ends as well.
+            self._servers_lost += 1
+            if self._servers_lost > 1:
+                self._spawn_from_now_on(f"the fork server ended twice ({type(error).__name__})")
             self._unstarted.append(Ended(job, How.NOT_RUN, None, 0.0))
 
     def wait(self, timeout: float, wake: int | None) -> list[Ended]:
@@ -145,7 +152,9 @@ class _Child:
     def start(self) -> None:
         """Starts the process."""
         try:
-            self._process.start()
+            # Until the process has parted from the terminal, Ctrl-C is not for it; see `process.enter`.
+            with fork_server.blocked(signal.SIGINT) if not self.job.forked else contextlib.nullcontext():
+                self._process.start()
         finally:
             self._theirs.close()
         # Importing PyTorch for the first time is not the cell's time.
@@ -189,10 +198,16 @@ class _Child:
         """Whether the process has ended, and all that can be known of its end is known."""
         if self.exit_code is not None:
             return True
-        return self.gone and (self._lost_server or time.monotonic() - self._gone_since > 2.0)
+        if not self.gone:
+            return False
+        if self._lost_server and not is_locked(CellFolder(self.job.folder)):
+            # The kernel closes a process's files one after the other; the claim is gone too now.
+            return True
+        return time.monotonic() - self._gone_since > _LAST_MOMENTS_S
 
     def end(self, gently: bool) -> None:
         """Has the process end: asks it, or kills it with all that it has started."""
+        self.listen()
         if self.gone or self.exit_code is not None:
             return
         pid = self._process.pid

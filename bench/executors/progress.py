@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from dataclasses import dataclass, field
@@ -107,25 +108,30 @@ class LiveTable(Progress):
 
     def say(self, line: str) -> None:
         """Shows a line above the table."""
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._show(line, None)
 
     def warn(self, line: str) -> None:
         """Shows a problem above the table."""
-        self._console.print(line, markup=False, soft_wrap=True, style="red")
+        self._show(line, "red")
+
+    def _show(self, line: str, style: str | None) -> None:
+        with _without_reader():
+            self._console.print(line, markup=False, soft_wrap=True, style=style)
 
     def tick(self, standing: Standing) -> None:
         """Draws the table anew."""
-        self._live.update(_table(standing))
+        with _without_reader():
+            self._live.update(_table(standing))
 
     def ended(self, state: CellState, standing: Standing) -> None:
         """Shows how a cell has ended, above the table."""
-        style = None if state.status in WELL else "red"
-        self._console.print(end_of(state), markup=False, soft_wrap=True, style=style)
+        self._show(end_of(state), None if state.status in WELL else "red")
         self.tick(standing)
 
     def close(self) -> None:
         """Takes the table away."""
-        self._live.stop()
+        with _without_reader():
+            self._live.stop()
 
 
 def make(quiet: bool) -> Progress:
@@ -168,9 +174,13 @@ def _table(standing: Standing) -> RenderableType:
 
 
 def _print(line: str, stream: Any) -> None:
-    try:
+    with _without_reader():
         print(line, file=stream, flush=True)
-    except OSError:
-        # The reader is gone (a closed pipe, a lost terminal). A study is worth more than the lines about it, and
-        # everything that they say is in its folder.
-        return
+
+
+def _without_reader() -> contextlib.suppress:
+    """Goes on where nobody reads any more: a closed pipe, a lost terminal.
+
+    A study is worth more than the lines about it, and everything that they say is in its folder.
+    """
+    return contextlib.suppress(OSError)

@@ -23,7 +23,7 @@ def hold(ended: Ended) -> Claim | None:
     left = heartbeat.read(folder.heartbeat_path)
     if left is not None and left.foreign:
         return None
-    return claim(folder)
+    return claim(folder, on_lost=lambda: None)
 
 
 def may_be_part_of_a_shutdown(ended: Ended) -> bool:
