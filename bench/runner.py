@@ -6,6 +6,7 @@ running the study again goes on. Several runners may work at one study; claims (
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -82,7 +83,7 @@ def run_study(
         quiet: print nothing but problems.
         preset, titles, command: for the manifest, see `manifest.merge`.
         cell_function: what runs a cell, see `jobs.CELL_FUNCTION`.
-        make_executor: called with `jobs` and a function that shows a line.
+        make_executor: called with `jobs` and a function that shows a problem.
 
     Returns:
         how the cells stand now.
@@ -92,11 +93,11 @@ def run_study(
     """
     check_retry(retry)
     specs = list({spec.id: spec for spec in specs}.values())
-    listed, damage = manifest.merge(study_dir, specs, preset=preset, titles=titles, command=command)
     show = progress.make(quiet)
     try:
         with Interrupt() as interrupt:
-            run = _Run(study_dir, specs, cell_function, listed.metric, show, interrupt, make_executor(jobs, show.say))
+            listed, damage = manifest.merge(study_dir, specs, preset=preset, titles=titles, command=command)
+            run = _Run(study_dir, specs, cell_function, listed.metric, show, interrupt, make_executor(jobs, show.warn))
             if damage is not None:
                 run.found_damaged(f"{damage}; it is made again, and the old one is kept beside it")
             run.plan(retry)
@@ -120,7 +121,9 @@ class _Run:
         interrupt: Interrupt,
         executor: Executor,
     ) -> None:
-        self._study = Path(study_dir).name
+        # Absolute, as nothing keeps a cell's code from changing its working folder.
+        study_dir = Path(os.path.abspath(study_dir))
+        self._study = study_dir.name
         self._show, self._interrupt, self._executor = show, interrupt, executor
         self._jobs: dict[str, Job] = {}
         self._metrics: dict[str, str | None] = {}
@@ -180,6 +183,8 @@ class _Run:
             # Raised by `Interrupt.raising` alone, and counted there; anywhere else it is somebody else's.
             if self._going():
                 raise
+        except OSError as error:
+            self._show.warn(f"the run cannot go on: {error}; run it again when that is mended, and it will")
         finally:
             self._interrupt.clear()
             if self._executor.running():
