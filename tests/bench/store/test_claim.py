@@ -287,10 +287,12 @@ def test_a_file_system_without_hard_links_will_do(folder: CellFolder, monkeypatc
 
 
 def test_leftovers_of_killed_writers_are_cleared_away(folder: CellFolder) -> None:
-    (folder.path / ".result.json.0123.unfinished").write_text("{")
+    folder.checkpoints.mkdir()
+    for leftover in (folder.path / ".result.json.01.unfinished", folder.checkpoints / ".last.ckpt.23.unfinished"):
+        leftover.write_text("{")
     held = claim(folder)
     assert held is not None
-    assert not list(folder.path.glob(".*"))
+    assert not list(folder.path.rglob(".*"))
     held.release()
 
 

@@ -47,17 +47,6 @@ def test_it_names_code_versions_and_processor_but_no_one(monkeypatch: pytest.Mon
     assert str(Path.home()) + "/" not in text
 
 
-def test_with_pytorch_it_names_the_device() -> None:
-    code = (
-        "import json, torch; from bench.store import provenance;"
-        "torch.set_num_threads(1); print(json.dumps(provenance.collect('cpu')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True, text=True)
-    facts = json.loads(done.stdout)
-    assert (facts["device"], facts["device_memory"]) == (facts["cpu"], facts["memory"])
-    assert facts["threads"] == 1
-
-
 def test_a_clean_checkout_is_clean_and_a_changed_one_dirty(repository: Path) -> None:
     commit = git(repository, "rev-parse", "HEAD")
     assert provenance.git_state(repository) == {"commit": commit, "dirty": False}
