@@ -78,9 +78,10 @@ class Registry:
 
     def check(self, name: str, key: str | None = None) -> None:
         """Raises SettingsError, with the nearest known name, where `name` is not registered."""
-        known = self.names()
-        if name in known:
+        path = self._path(name)
+        if name.isidentifier() and path.is_file() and read_card(path) is not None:
             return
+        known = self.names()
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]}? " if near else ""
         raise SettingsError(
