@@ -24,6 +24,8 @@ class Job:
     """The cell's spec as JSON data."""
     replaces: str | None = None
     """The digest of the result to run it in spite of."""
+    afresh: bool = False
+    """Whether nothing of that result's attempt may be gone on from."""
     stood_still: Heartbeat | None = None
     """Another machine's heartbeat in the folder that was watched for long enough."""
     cell_function: str = CELL_FUNCTION

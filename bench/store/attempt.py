@@ -66,7 +66,7 @@ class Attempt:
         )
 
 
-def begin(folder: CellFolder, replaces: str | None) -> list[str] | None:
+def begin(folder: CellFolder, replaces: str | None, afresh: bool = False) -> list[str] | None:
     """Makes a claimed cell's folder ready, and says whether there is anything to run.
 
     A result that is to be replaced goes to attempts/. One that timed out, or that cannot be read, is gone on from where
@@ -75,6 +75,7 @@ def begin(folder: CellFolder, replaces: str | None) -> list[str] | None:
     Args:
         folder: the folder; the caller holds its claim.
         replaces: the digest of the result to run the cell in spite of; None to run it only if it has none.
+        afresh: whether to start afresh even after a timeout, as other code must.
 
     Returns:
         what the cell's log should say about it; None where there is a result, another than `replaces`: somebody else
@@ -88,9 +89,9 @@ def begin(folder: CellFolder, replaces: str | None) -> list[str] | None:
             return None
         try:
             old = folder.result()
-            goes_on = old is not None and old.status is Status.TIMEOUT
+            goes_on = old is not None and old.status is Status.TIMEOUT and not afresh
         except DamagedFile as error:
-            remarks.append(f"{error}; the cell goes on from its last checkpoint")
+            remarks.append(f"{error}; the cell goes on from its last checkpoint, if it has one")
             goes_on = True
         folder.archive_attempt(keep_checkpoints=goes_on)
     metrics.cut_half_line(folder.metrics_path)

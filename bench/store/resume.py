@@ -21,8 +21,8 @@ class Decision:
     run: bool
     replaces: str | None = None
     """The digest of the result that is replaced by running it; None where there is none."""
-    why: str = ""
-    """In a few words, where it is run in spite of a result."""
+    afresh: bool = False
+    """Whether nothing of the result's attempt may be gone on from: it is of other code."""
 
 
 def check_retry(retry: str | None) -> None:
@@ -45,14 +45,14 @@ def decide(folder: CellFolder, spec: Mapping[str, Any], retry: str | None, today
         return Decision(run=True)
     try:
         result = folder.result()
-    except DamagedFile as error:
-        return Decision(run=True, replaces=digest, why=str(error))
+    except DamagedFile:
+        return Decision(run=True, replaces=digest)
     if result is None:
         return Decision(run=True)
     if retry is not None and result.status in RETRIED[retry]:
-        return Decision(run=True, replaces=digest, why=f"its result was {result.status}")
+        return Decision(run=True, replaces=digest)
     if retry == "stale" and is_stale(result, spec, today):
-        return Decision(run=True, replaces=digest, why="its result is of other code")
+        return Decision(run=True, replaces=digest, afresh=True)
     return Decision(run=False)
 
 

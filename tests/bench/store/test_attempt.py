@@ -65,6 +65,13 @@ def test_a_replaced_timeout_goes_on(tmp_path: Path) -> None:
     assert folder.checkpoints.exists()
 
 
+def test_a_timeout_of_other_code_starts_afresh(tmp_path: Path) -> None:
+    folder = finished_cell(tmp_path / "a", Status.TIMEOUT)
+    assert attempt.begin(folder, folder.result_digest(), afresh=True) == []
+    assert attempt.note(folder, "new code", {}).fingerprint == "new code"
+    assert not folder.checkpoints.exists()
+
+
 def test_a_damaged_result_is_kept_and_its_cell_goes_on(tmp_path: Path) -> None:
     folder = finished_cell(tmp_path / "a")
     folder.result_path.write_text('{"cell": "a", "sta')

@@ -215,7 +215,9 @@ def test_a_result_stays_until_it_is_asked_for(study: Path, status: Status) -> No
 def test_only_stale_results_are_retried_as_stale(real: Callable[..., CellFolder]) -> None:
     data = {"task": "enwik8", "method": "full_attention", "plugins": []}
     assert not resume.decide(real(cell_fingerprint(data)), data, "stale", Today()).run
-    assert resume.decide(real("other code"), data, "stale", Today()).run
+    stale = resume.decide(real("other code"), data, "stale", Today())
+    assert stale.run
+    assert stale.afresh
     assert not resume.decide(real("other code"), data, "failed", Today()).run
 
 
