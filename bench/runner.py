@@ -148,7 +148,7 @@ class _Run:
             if decision.run:
                 for line in damage_in(self._folders[cell]):
                     self.found_damaged(f"{line}; the cell is run again")
-                self._jobs[cell] = replace(job, replaces=decision.replaces)
+                self._jobs[cell] = replace(job, replaces=decision.replaces, afresh=decision.afresh)
                 self._waiting.append(cell)
             else:
                 self._done[cell] = self._state(cell).status
@@ -214,6 +214,7 @@ class _Run:
             if not free:
                 self._elsewhere.add(cell)
                 continue
+            self._folders[cell].create(self._jobs[cell].spec)
             with self._interrupt.raising():
                 self._executor.start(replace(self._jobs[cell], stood_still=beat))
 

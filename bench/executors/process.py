@@ -63,13 +63,14 @@ def enter(job: Job, runner: Connection) -> None:
     if held is None:
         runner.send((HELD,))
         return
-    remarks = attempt.begin(folder, job.replaces)
+    remarks = attempt.begin(folder, job.replaces, job.afresh)
     if remarks is None:
         held.release()
         return
     _log_to(folder.log_path)
     runner.send((CLAIMED,))
-    print(*remarks, sep="\n", end="\n" if remarks else "")
+    for remark in remarks:
+        print(remark)
     try:
         _run(job, folder, held)
     except SystemExit as error:
@@ -111,7 +112,8 @@ def run_here(folder: CellFolder, spec: CellSpec, cell_function: str = CELL_FUNCT
     if held is None:
         return None
     try:
-        print(*(attempt.begin(folder, folder.result_digest()) or []), sep="\n")
+        for remark in attempt.begin(folder, folder.result_digest()) or []:
+            print(remark, flush=True)
         noted = _note(folder, spec, cell_function)
         result = compute(spec, folder, held, noted, cell_function)
         folder.write_result(result)

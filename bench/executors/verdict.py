@@ -18,10 +18,11 @@ _TAIL = 4000
 
 
 def hold(ended: Ended) -> Claim | None:
-    """Claims the cell of a process that has ended without a result; None where somebody else has it by now."""
+    """Claims the cell of a process that has ended without a result; None where that is not this runner's to judge."""
     folder = CellFolder(ended.job.folder)
     left = heartbeat.read(folder.heartbeat_path)
-    if left is not None and left.foreign:
+    if not folder.path.is_dir() or (left is not None and left.foreign):
+        # Deleted under the process, which is a way to have the cell run again; or taken by another machine.
         return None
     return claim(folder, on_lost=lambda: None)
 
@@ -39,7 +40,7 @@ def record(ended: Ended, held: Claim) -> None:
     folder = held.folder
     try:
         # Where the process died before it had put the old result away, that is done now.
-        if attempt.begin(folder, ended.job.replaces) is not None:
+        if attempt.begin(folder, ended.job.replaces, ended.job.afresh) is not None:
             noted = attempt.read(folder) or attempt.note(folder, None, provenance.collect("cpu"))
             folder.write_result(_complete(noted, folder, ended))
     finally:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from bench.executors import verdict
+from bench.executors import process, verdict
 from bench.executors.process import device_of
+from bench.store.cell_folder import CellFolder
+from bench.store.claim import claim
 from models.registry import load_file
 
 toys = load_file(Path(__file__).with_name("toy_studies.py"))
@@ -144,6 +146,24 @@ def test_a_cell_whose_code_cannot_be_imported_is_an_error_of_that_cell(tmp_path:
     assert done.code == 1
     assert result.status == "error"
     assert result.reason == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_a_cell_can_be_run_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    spec = toys.spec("a")
+    folder = CellFolder(tmp_path / spec.id)
+    folder.create(spec.to_json())
+    first = process.run_here(folder, spec, "toy_cells:run_cell")
+    assert first is not None
+    assert first == folder.result()
+    again = process.run_here(folder, spec, "toy_cells:run_cell")
+    assert again is not None
+    assert (again.status, again.attempt) == ("ok", 2)
+    assert (folder.attempts / "1" / "result.json").exists()
+    held = claim(folder)
+    assert held is not None
+    assert process.run_here(folder, spec, "toy_cells:run_cell") is None
+    held.release()
 
 
 @pytest.mark.parametrize(

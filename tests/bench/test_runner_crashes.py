@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -180,6 +181,17 @@ def test_a_runner_that_is_stopped_for_a_while_goes_on(tmp_path: Path) -> None:
         time.sleep(0.5)
         runner.send_signal(signal.SIGCONT)
         assert toys.finish(runner).code == 0
+
+
+def test_a_cell_whose_folder_is_deleted_is_run_again(tmp_path: Path) -> None:
+    with toys.toy_study(tmp_path / "study", [("a", {"steps": 8, "pause": 0.1}), ("b", {})]) as study:
+        runner = study.start(jobs=1)
+        toys.wait_for(study.cell_processes, "the cell")
+        shutil.rmtree(study.folder("a").path, ignore_errors=True)
+        shutil.rmtree(study.folder("b").path)
+        done = toys.finish(runner)
+        assert done.code == 0, done
+        assert study.steps("a") == list(range(1, 9))
 
 
 def survive(study: Any, seed: int, kills: int, everything: bool) -> None:
