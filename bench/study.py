@@ -44,17 +44,20 @@ class Study:
         preset: the shipped preset it came from; empty for a ``--config`` file.
         cells: what to run, in order: by task, then seed, then method.
         parts: the tasks and methods, by section: ``task.<id>``, ``method.<id>``.
+        about: what the preset says of itself.
     """
 
     name: str
     preset: str
     cells: list[CellSpec]
     parts: dict[str, Part]
+    about: str
 
     @property
     def cards(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """What ``tasks`` and ``methods`` say of themselves, by id: title, family, metric and so on."""
-        cards: dict[str, dict[str, dict[str, Any]]] = {"tasks": {}, "methods": {}}
+        """What ``tasks``, ``methods`` and ``presets`` say of themselves, by id: title, family, metric and so on."""
+        cards: dict[str, dict[str, dict[str, Any]]] = {"tasks": {}, "methods": {}, "presets": {}}
+        cards["presets"][self.preset or self.name] = {"about": self.about}
         for section, part in self.parts.items():
             kind, _, name = section.partition(".")
             cards[f"{kind}s"][name] = part.card
@@ -113,7 +116,7 @@ def plan(
                 )
                 for cell in first
             ]
-    return Study(name, preset_name, cells, parts)
+    return Study(name, preset_name, cells, parts, preset.about)
 
 
 def settable(parts: Mapping[str, Part]) -> list[Key]:

@@ -6,7 +6,7 @@ each block alone, as if the stream began anew at every block.
 
 State: `memory` [B, S, E], the layer's inputs so far, at most L of them; `held` [B, S], which slots a row really has. It
 begins with P zero vectors that are attended. With `memory: none` it holds only what was read of the open block,
-behind those zeros, and is thrown away at the block's end.
+which stands behind those zeros, and is empty between blocks.
 """
 
 from __future__ import annotations
@@ -80,6 +80,12 @@ class Method(Mixer):
         return LearnedPositions(sizes.head_dim, near_positions(settings, sizes), settings.position_scale)
 
     def init_state(self, batch: int) -> LayerState:
+        if self.settings.memory == "none":
+            return {"memory": self.zeros(batch, 0, self.sizes.width), "held": self.zeros(batch, 0, dtype=torch.bool)}
+        return self.beginning(batch)
+
+    def beginning(self, batch: int) -> LayerState:
+        """The P zero vectors that a stream begins with."""
         return {
             "memory": self.zeros(batch, self.near, self.sizes.width),
             "held": ~self.zeros(batch, self.near, dtype=torch.bool),
@@ -89,15 +95,19 @@ class Method(Mixer):
         return state["held"].sum(1), state["held"].shape[1]
 
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
-        begun = state["memory"].shape[1] - self.near  # tokens of the open block, where memory is none
-        room = self.sizes.block_length - begun
-        if self.settings.memory == "none" and x.shape[1] > room:  # the piece runs over the end of the open block
-            first = self.forward(x[:, :room], state, context)
-            second = self.forward(x[:, room:], first.state, context)
-            return Mixed(torch.cat([first.y, second.y], dim=1), second.state)
+        memory, held = state["memory"], state["held"]
+        begun = memory.shape[1]  # where memory is none: tokens of the open block
+        if self.settings.memory == "none":
+            room = self.sizes.block_length - begun
+            if x.shape[1] > room:  # the piece runs over the end of the open block
+                first = self.forward(x[:, :room], state, context)
+                second = self.forward(x[:, room:], first.state, context)
+                return Mixed(torch.cat([first.y, second.y], dim=1), second.state)
+            before = self.beginning(x.shape[0])
+            memory, held = torch.cat([before["memory"], memory], dim=1), torch.cat([before["held"], held], dim=1)
         n, longest = x.shape[1], self.settings.max_span
-        history = torch.cat([state["memory"], x], dim=1)  # [B, S + n, E]
-        held = functional.pad(state["held"], (0, n), value=True)  # [B, S + n]
+        history = torch.cat([memory, x], dim=1)  # [B, S + n, E]
+        held = functional.pad(held, (0, n), value=True)  # [B, S + n]
         keys = context.norm(history)
         query = self.project.split(self.project.query(keys[:, -n:]))  # [B, H, n, D]
         key = self.project.split(self.project.key(keys))
@@ -118,8 +128,8 @@ class Method(Mixer):
     def next_state(self, history: Tensor, held: Tensor, read: int) -> LayerState:
         """What stays of the history [B, S + n, E] when `read` tokens of it are the open block's."""
         if self.settings.memory == "none":
-            if read == self.sizes.block_length:
-                return self.init_state(history.shape[0])
+            begin = history.shape[1] - (0 if read == self.sizes.block_length else read)
+            history, held = history[:, begin:], held[:, begin:]
         elif self.settings.max_span is not None:
             history, held = history[:, -self.settings.max_span :], held[:, -self.settings.max_span :]
         elif history.shape[1] > self.settings.capacity:

@@ -46,7 +46,7 @@ def page(table: pd.DataFrame, tables: Sequence[QualityTable]) -> str:
 def _about(table: pd.DataFrame) -> str:
     """What the preset says of itself."""
     presets = table.attrs["titles"].get("presets", {})
-    return "\n".join(f"Preset `{name}`: {card['about']}." for name, card in presets.items())
+    return "\n".join(f"`{name}`: {card['about']}." for name, card in presets.items())
 
 
 def _reading(quality: QualityTable, table: pd.DataFrame) -> str:
