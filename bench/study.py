@@ -116,7 +116,7 @@ def plan(
                 )
                 for cell in first
             ]
-    return Study(name, preset_name, cells, parts, preset.about)
+    return Study(name, preset_name, cells, parts, str(preset.study["about"].value))
 
 
 def settable(parts: Mapping[str, Part]) -> list[Key]:

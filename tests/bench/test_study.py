@@ -113,6 +113,7 @@ def test_cells_are_tasks_by_seeds_by_methods(planner: Planner) -> None:
     ]
     assert len({spec.id for spec in study.cells}) == 6
     assert study.cards["tasks"]["echo"]["title"] == "Echo"
+    assert list(study.cards["presets"]) == ["made"]
     assert sorted(study.cards["methods"]) == ["ring", "transformer_xl"]
 
 
