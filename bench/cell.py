@@ -200,6 +200,7 @@ def quiet() -> Iterator[None]:
     """Silences what Lightning says of every run and what does not apply to ours."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
         warnings.filterwarnings("ignore", ".*number of training batches .* is smaller than the logging interval.*")
