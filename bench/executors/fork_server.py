@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ def start(preload: Sequence[str] = PRELOADED) -> BaseContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with _environment(_ONE_THREAD), blocked(signal.SIGINT):
-        # Forked processes inherit the blocked signal: Ctrl-C in a terminal goes to all of them, and is the runner's.
-        forkserver.ensure_running()
+    with _environment(_ONE_THREAD):
+        resource_tracker.ensure_running()  # by itself first, for it unblocks the signal when it is through
+        with blocked(signal.SIGINT):
+            # Forked processes inherit the blocked signal: Ctrl-C in a terminal goes to all of them, and is the runner's.
+            forkserver.ensure_running()
     return context
 
 

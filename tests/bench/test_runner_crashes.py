@@ -50,7 +50,7 @@ def test_an_interrupted_run_ends_its_cells_and_can_be_resumed(
         send(runner, number)
         done = toys.finish(runner)
         assert done.code == 130, done
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 30
         assert done.err == ""
         assert done.summary["interrupted"]
         assert "Traceback" not in done.out
@@ -67,7 +67,7 @@ def test_an_interrupted_run_ends_its_cells_and_can_be_resumed(
 
 
 def test_ctrl_c_while_pytorch_is_imported_ends_the_run_at_once(tmp_path: Path) -> None:
-    (tmp_path / "slow_import.py").write_text("import time\ntime.sleep(4)\n")
+    (tmp_path / "slow_import.py").write_text("import time\ntime.sleep(12)\n")
     path = os.pathsep.join([str(toys.CHECKOUT), str(tmp_path)])
     with toys.toy_study(tmp_path / "study", [("a", {})]) as study:
         runner = study.start(preload=["slow_import"], environment={"PYTHONPATH": path})
@@ -75,10 +75,10 @@ def test_ctrl_c_while_pytorch_is_imported_ends_the_run_at_once(tmp_path: Path) -
         began = time.monotonic()
         in_the_group(runner, signal.SIGINT)
         done = toys.finish(runner)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
         assert (done.code, done.err) == (130, "")
         assert study.starts() == {}
-        toys.wait_for(lambda: not study.processes(), "the fork server's end", 8)
+        toys.wait_for(lambda: not study.processes(), "the fork server's end", 60)
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
         began = time.monotonic()
         in_the_group(runner, signal.SIGINT)
         assert toys.finish(runner).code == 130
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 4.5  # less than the grace that cells are given
         assert study.statuses() == {}
 
 
