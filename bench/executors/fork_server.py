@@ -35,7 +35,7 @@ def start(preload: Sequence[str] = PRELOADED) -> BaseContext:
     with _environment(_ONE_THREAD):
         resource_tracker.ensure_running()  # by itself first, for it unblocks the signal when it is through
         with blocked(signal.SIGINT):
-            # Forked processes inherit the blocked signal: Ctrl-C in a terminal goes to all of them, and is the runner's.
+            # Forked processes inherit the block: Ctrl-C in a terminal goes to all of them, and is the runner's.
             forkserver.ensure_running()
     return context
 
