@@ -72,6 +72,9 @@ def build_parts(spec: CellSpec) -> Parts:
         raise Unsupported(f"the objective of the task {spec.task} cannot be trained yet")
     task_settings = make(task.Settings, spec.task_settings, f"task.{spec.task}")
     train = make(TrainSettings, spec.train, "train")
+    on_cpu = spec.trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
+    if spec.precision == "16-mixed" and on_cpu:
+        raise Unsupported("trainer.precision=16-mixed needs a CUDA device: on a CPU it would silently be bf16-mixed")
     backbone = make(BackboneSettings, spec.backbone, "backbone")
     method_settings = make(method.Settings, spec.method_settings, f"method.{spec.method}")
     torch.manual_seed(derive(spec.seed, "initialisation"))
@@ -132,7 +135,9 @@ def _train_and_test(spec: CellSpec, folder: CellFolder, claim: Claim | None, fre
     parts = build_parts(spec)
     train = parts.train
     checkpoints = Checkpoints(folder, spec, bool(TASKS.card(spec.task)["higher_is_better"]))
-    saved = None if fresh else read_last(checkpoints.last)
+    saved = None if fresh else read_checkpoint(checkpoints.last)
+    if saved is not None and int(saved["best_step"]) >= 0 and read_checkpoint(checkpoints.best) is None:
+        saved = None
     step = 0
     if saved is not None:
         step = int(saved["step"])
@@ -154,8 +159,8 @@ def _train_and_test(spec: CellSpec, folder: CellFolder, claim: Claim | None, fre
     return result_rows(parts, checkpoints)
 
 
-def read_last(path: Path) -> dict[str, Any] | None:
-    """The last checkpoint, or None, said aloud, where there is none that can be read."""
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """A checkpoint, or None, said aloud where it is damaged."""
     if not path.exists():
         return None
     try:
@@ -169,8 +174,17 @@ def result_rows(parts: Parts, checkpoints: Checkpoints) -> list[Row]:
     """The test split's scores, the best validation point, what memory held, and the model's size."""
     module = parts.module
     scores = module.scores
+    held = {"memory_carried": module.statistics["max_slots_allocated"] > 0}
     rows = [
-        Row(s.metric, s.value, s.unit, split="test", n=s.n, higher_is_better=s.higher_is_better, context=s.context)
+        Row(
+            s.metric,
+            s.value,
+            s.unit,
+            split="test",
+            n=s.n,
+            higher_is_better=s.higher_is_better,
+            context={**s.context, **held},
+        )
         for s in scores
     ]
     main = scores[0]
@@ -181,15 +195,16 @@ def result_rows(parts: Parts, checkpoints: Checkpoints) -> list[Row]:
             main.unit,
             split="validation",
             higher_is_better=main.higher_is_better,
-            context={**main.context, "step": checkpoints.best_step},
+            context={**main.context, **held, "step": checkpoints.best_step},
         )
     )
     units = {"state_bytes": "bytes", "mean_span": "tokens"}
     for name, value in sorted(module.statistics.items()):
         unit = units.get(name.removeprefix("max_"), "slots")
-        rows.append(Row(name, value, unit, split="test", higher_is_better=False))
+        better = None if "span" in name else False
+        rows.append(Row(name, value, unit, split="test", higher_is_better=better, context=scores[0].context))
     count = sum(parameter.numel() for parameter in parts.model.parameters())
-    rows.append(Row("parameters", float(count), "parameters", split="", higher_is_better=False))
+    rows.append(Row("parameters", float(count), "parameters", split=""))
     tokens = parts.train.steps * parts.train.batch_size * parts.train.block_length
     rows.append(Row("train_tokens", float(tokens), "tokens", split="train"))
     return rows

@@ -44,7 +44,9 @@ def load(path: Path) -> dict[str, Any]:
         ) from error
     except Exception as error:
         raise SettingsError(
-            "CHECKPOINT", f"{path} cannot be read: {error}", "Remove it; the cell starts again without it."
+            "CHECKPOINT",
+            f"{path} is damaged ({type(error).__name__})",
+            "Run its cell again, or take another checkpoint.",
         ) from error
     if not isinstance(content, dict) or "model" not in content:
         raise SettingsError(
@@ -69,8 +71,12 @@ class Checkpoints(pl.Callback):
         self.best_value, self.best_step = math.nan, -1
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Takes over what `last` knows of the best point."""
-        self.best_value, self.best_step = float(saved["best_value"]), int(saved["best_step"])
+        """Takes over what `last` knows of the best point, unless a run that was killed has replaced its weights.
+
+        Then the next validation is the best so far, as it was in that run; on a device that repeats itself, exactly so.
+        """
+        if self.best.exists() and load(self.best).get("step") == int(saved["best_step"]):
+            self.best_value, self.best_step = float(saved["best_value"]), int(saved["best_step"])
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
@@ -87,7 +93,7 @@ class Checkpoints(pl.Callback):
         if math.isnan(self.best_value) or self.sign * value > self.sign * self.best_value:
             self.best_value, self.best_step = value, pl_module.step
             if trainer.is_global_zero:
-                save(self.best, {"model": pl_module.model.state_dict(), **self._about()})
+                save(self.best, {"model": pl_module.model.state_dict(), "step": self.best_step, **self._about()})
         self._save_last(trainer, pl_module)
 
     def _save_last(self, trainer: pl.Trainer, module: StreamModule) -> None:

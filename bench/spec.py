@@ -40,12 +40,13 @@ class TrainerSettings:
     """Ask PyTorch for deterministic kernels; slower on CUDA."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.devices, int) and self.devices < 1:
-            raise SettingsError(
-                "trainer.devices", f"{self.devices} is less than 1", "Give a number of devices, or auto."
-            )
-        if self.num_nodes < 1:
-            raise SettingsError("trainer.num_nodes", f"{self.num_nodes} is less than 1", "Give a number of machines.")
+        for name in ("devices", "num_nodes"):
+            if getattr(self, name) != 1:
+                raise SettingsError(
+                    f"trainer.{name}",
+                    f"is {getattr(self, name)}, and this version trains a cell on one device",
+                    "Leave it at 1; several cells run side by side with --jobs.",
+                )
 
 
 def split_expression(expression: str, key: str = "--methods") -> tuple[str, dict[str, str]]:

@@ -48,7 +48,7 @@ class Settings:
     """L, the longest span a head can learn."""
     ramp: int = 32
     """R, length of the linear ramp in steps."""
-    coefficient: float = 5e-4
+    coefficient: float = 5e-7
     """Weight of the span penalty: coefficient * L * mean of z, summed over layers."""
     initial_ratio: float = 0.0
     """z at initialisation, as a share of L."""

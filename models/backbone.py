@@ -24,6 +24,9 @@ from models.mixer import BackboneOptions, Context, Mixer, Sizes
 from models.registry import METHODS
 from models.state import LayerState, State, state_bytes
 
+TIED_SCALE = 0.02
+"""Standard deviation of an embedding that is the output's weight too (Dai et al. 2019); with 1, logits are huge."""
+
 
 @dataclass(frozen=True)
 class BackboneSettings:
@@ -81,8 +84,7 @@ class Output:
         y: what the task's head gives; for token tasks logits [B, n, V].
         state: what the next block needs, detached.
         aux_loss: the layers' auxiliary losses added up, a scalar.
-        statistics: the layers' named scalars: the mean over layers under the name, and the maximum under
-        ``max_<name>``.
+        statistics: the layers' named scalars, each the mean over layers.
     """
 
     y: Tensor
@@ -109,6 +111,7 @@ class Block(nn.Module):
             self.contract.bias.data.div_((2 * sizes.layers) ** 0.5)
 
     def feedforward(self, h: Tensor) -> Tensor:
+        """ff(h) of hidden states [B, n, E]."""
         return self.outer_dropout(self.contract(self.dropout(torch.relu(self.expand(h)))))  # type: ignore[no-any-return]
 
     def finish(self, h: Tensor, mixed: Tensor) -> Tensor:
@@ -157,6 +160,7 @@ class Backbone(nn.Module):
                 raise Unsupported(
                     "the method ties its output to the embedding, and this task's encoder and head do not match"
                 )
+            nn.init.normal_(embedding, std=TIED_SCALE)
             head.weight = encoder.weight
 
     def layers(self) -> list[Block]:
@@ -207,7 +211,6 @@ class Backbone(nn.Module):
                 statistics.setdefault(name, []).append(value.detach())
         logits = self.head(self.dropout(self.norm(h)))
         summary = {name: torch.stack(values).mean() for name, values in statistics.items()}
-        summary |= {f"max_{name}": torch.stack(values).max() for name, values in statistics.items()}
         return Output(logits, new_state, aux_loss, summary)
 
     def after_step(self) -> None:

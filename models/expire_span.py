@@ -124,7 +124,8 @@ class Method(Mixer):
         age = torch.cat([state["age"], -steps.expand(x.shape[0], -1)], dim=1)  # [B, S + n]
         held = functional.pad(state["age"] > 0, (0, n), value=True)
         keys = context.norm(history)
-        span = self.spans(keys)  # [B, S + n]
+        with torch.autocast(x.device.type, enabled=False):  # half precision cannot count steps
+            span = self.spans(keys.to(self.predictor.weight.dtype))  # [B, S + n]
         if context.edit_spans is not None:
             earlier = state["span"] if "span" in state else span[:, :-n]
             span = torch.cat([earlier, context.edit_spans(span[:, -n:])], dim=1)

@@ -6,8 +6,8 @@ whoever holds it, without knowing the method.
 
 Convention: a memory's slots stand on axis 1, oldest first, and rows with fewer slots are padded **on the left with
 zeros**. A method either counts a zero slot as a zero vector that is attended (`models/transformer_xl.py`) or carries a
-tensor in which zero says that the slot is empty (`models/expire_span.py`). So a row can be reset without knowing the
-method: `reset_rows` pads the fresh row with zeros to the length the others have.
+tensor in which zero says that the slot is empty (`models/expire_span.py`). So, between blocks, a row can be reset
+without knowing the method: `reset_rows` pads the fresh row with zeros to the length the others have.
 """
 
 from __future__ import annotations

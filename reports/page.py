@@ -53,10 +53,10 @@ def _reading(quality: QualityTable, table: pd.DataFrame) -> str:
     """What the figures of a table are, in sentences."""
     specs = [line.group.spec for line in quality.lines]
     lines = [_evaluation(quality, table), _training(specs)]
-    seeds = {line.cells for line in quality.lines}
+    seeds = [line.cells - line.failed for line in quality.lines]
     if min(seeds) < FEWEST:
-        lines.append(f"Fewer than {FEWEST} seeds: no intervals, and no difference here is shown to be real.")
-    else:
+        lines.append(f"Fewer than {FEWEST} seeds: no interval, and no difference is shown to be real.")
+    if max(seeds) >= FEWEST:
         lines.append(
             "± is half a Student-t 95 % interval over seeds; differences are paired by seed, their p values "
             "Holm-corrected within the table."
@@ -76,8 +76,7 @@ def _evaluation(quality: QualityTable, table: pd.DataFrame) -> str:
     if tests.empty:
         return "No cell has a test result yet."
     contexts = {
-        f"blocks of {context.get('block_length')} tokens, {context.get('evaluation_batch_size')} rows, "
-        "memory carried from block to block"
+        f"blocks of {context.get('block_length')} tokens, {context.get('evaluation_batch_size')} rows"
         for context in tests["context"]
         if isinstance(context, dict)
     }

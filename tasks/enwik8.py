@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import SettingsError
-from tasks.data_files import excerpt_bytes, full_enwik8
+from tasks.data_files import ENWIK8_MD5, enwik8_place, excerpt_bytes, full_enwik8
 from tasks.randomness import derive
 from tasks.stream import Position, Score, StreamBatch
 from tasks.train_settings import TrainSettings
@@ -58,20 +58,23 @@ def check(settings: Settings, train: TrainSettings) -> None:
         )
     if settings.path is not None and not Path(settings.path).is_file():
         raise SettingsError("task.enwik8.path", f"there is no file {settings.path}", "Give the path of a file.")
+    if settings.path is not None and Path(settings.path).stat().st_size == 0:
+        raise SettingsError("task.enwik8.path", f"{settings.path} is empty", "Give the path of a text.")
     if settings.data == "full" and full_enwik8() is None:
         raise SettingsError(
             "task.enwik8.data",
-            "the full enwik8 is not on disk",
+            f"the full enwik8 is not at {enwik8_place()}",
             "Run `make data`, or let SPANBENCH_DATA point to a copy.",
         )
     needed = 2 * train.block_length + 1
     for split, rows in (("train", train.batch_size), ("validation", train.evaluation_batch_size)):
         held = len(part(settings, split)) // rows
         if held < needed:
+            key = "train.batch_size" if split == "train" else "train.evaluation_batch_size"
             raise SettingsError(
-                "task.enwik8",
-                f"the {split} part gives {rows} rows of {held} bytes, and two blocks need {needed}",
-                "Use a longer text, fewer rows or shorter blocks.",
+                key,
+                f"{rows} rows of the {split} part have {held} bytes each, and two blocks need {needed}",
+                "Use a longer text, fewer rows, or a smaller train.block_length.",
             )
 
 
@@ -83,10 +86,12 @@ def label(settings: Settings) -> str:
 
 
 def encoder(settings: Settings, width: int) -> nn.Module:
+    """One vector [width] per byte value."""
     return nn.Embedding(VOCABULARY, width)
 
 
 def head(settings: Settings, width: int) -> nn.Module:
+    """Logits [256] from hidden states [width]."""
     return nn.Linear(width, VOCABULARY)
 
 
@@ -98,8 +103,21 @@ def _whole(data: str, path: str | None) -> Tensor:
         return torch.frombuffer(bytearray(excerpt_bytes()), dtype=torch.uint8)
     full = full_enwik8()
     if full is None:
-        raise SettingsError("task.enwik8.data", "the full enwik8 is not on disk", "Run `make data`.")
-    return torch.frombuffer(bytearray(full.read_bytes()), dtype=torch.uint8)
+        raise SettingsError("task.enwik8.data", f"the full enwik8 is not at {enwik8_place()}", "Run `make data`.")
+    text = full.read_bytes()
+    if hashlib.md5(text, usedforsecurity=False).hexdigest() != ENWIK8_MD5:
+        raise SettingsError(
+            "task.enwik8.data",
+            f"{full.name} on disk is not enwik8: its md5 is another",
+            "Remove it and run `make data`.",
+        )
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
+@functools.lru_cache(maxsize=2)
+def digest(data: str, path: str | None) -> str:
+    """SHA-256 of the whole text, in hexadecimal."""
+    return hashlib.sha256(_whole(data, path).numpy().tobytes()).hexdigest()
 
 
 def part(settings: Settings, split: str) -> Tensor:
@@ -193,20 +211,21 @@ class BitsPerByte:
 
 
 def training_source(settings: Settings, train: TrainSettings, seed: int, rows: range) -> TrainingStream:
+    """The endless training rows `rows` of ``train.batch_size``."""
     return TrainingStream(part(settings, "train"), train, seed, rows)
 
 
 def evaluation_source(settings: Settings, train: TrainSettings, split: str) -> WholeSplit:
+    """The whole split, in ``train.evaluation_batch_size`` rows."""
     return WholeSplit(part(settings, split), train.evaluation_batch_size, train.block_length)
 
 
 def scorer(settings: Settings, train: TrainSettings) -> BitsPerByte:
-    digest = hashlib.sha256(_whole(settings.data, settings.path).numpy().tobytes()).hexdigest()
+    """A fresh count of bits per byte."""
     return BitsPerByte(
         {
             "block_length": train.block_length,
             "evaluation_batch_size": train.evaluation_batch_size,
-            "memory_carried": True,
-            "data_sha256": digest[:16],
+            "data_sha256": digest(settings.data, settings.path)[:16],
         }
     )

@@ -110,7 +110,10 @@ class Consumer(Protocol):
     """The Lightning module, as far as the data needs to know it: how many blocks it consumed and where it stands."""
 
     step: int
-    position: Position | None
+
+    def consumed(self) -> Position | None:
+        """Where this process's stream goes on; None at its start."""
+        ...
 
 
 class StreamTask(Protocol):
@@ -190,8 +193,8 @@ class StreamData(pl.LightningDataModule):
         done = module.step
         stretch = self.train.validate_every - done % self.train.validate_every
         source = self.training_source()
-        position = module.position if module.position is not None else source.start()
-        return Blocks(source, position, min(stretch, self.train.steps - done))
+        position = module.consumed()
+        return Blocks(source, source.start() if position is None else position, min(stretch, self.train.steps - done))
 
     def val_dataloader(self) -> Blocks:
         return self._evaluation("validation")

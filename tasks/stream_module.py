@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -44,6 +44,7 @@ class StreamModule(pl.LightningModule):
         self.step = 0
         self.position: Position | None = None
         self.carried: State | None = None
+        self.last_statistics: dict[str, Tensor] = {}
         self.scores: list[Score] = []
         self.statistics: dict[str, float] = {}
         self.edit_spans: Callable[[int, Tensor], Tensor] | None = None  # evaluation's "what if", see Backbone.forward
@@ -64,11 +65,14 @@ class StreamModule(pl.LightningModule):
             return
         self._optimiser().load_state_dict(self._loaded["optimiser"])
         self.trainer.precision_plugin.load_state_dict(self._loaded["precision"])
-        self._nats, self._weight = self._loaded["nats"].to(self.device), self._loaded["weight"].to(self.device)
-        rank = self.global_rank if len(self._loaded["carried"]) > 1 else 0
-        self.position = self._loaded["position"][rank]
-        self.carried = map_state(self._loaded["carried"][rank], lambda tensor: tensor.to(self.device))
+        self._nats, self._weight = self._loaded["nats"].cpu(), self._loaded["weight"].cpu()
+        carried = self._loaded["carried"][self.global_rank]
+        self.carried = map_state(carried, lambda tensor: tensor.to(self.device))
         self._loaded = None
+
+    def consumed(self) -> Position | None:
+        """Where this process's training stream goes on; None at its start."""
+        return self.position if self._loaded is None else cast(Position, self._loaded["position"][self.global_rank])
 
     def training_step(self, batch: StreamBatch, batch_idx: int) -> None:
         train = self.settings
@@ -76,7 +80,7 @@ class StreamModule(pl.LightningModule):
         randomness = uniform(self.seed, "step", self.step, "shared")
         total = self._total_weight(batch)
         size = batch.reset.shape[0] // train.accumulation
-        carried, nats = [], torch.zeros((), dtype=torch.float64, device=self.device)
+        carried, nats = [], torch.zeros((), dtype=self._exact(), device=self.device)
         state = self._enter(self.carried, batch)
         learns = bool(total > 0)
         for group in range(train.accumulation):
@@ -88,17 +92,21 @@ class StreamModule(pl.LightningModule):
                 if learns:
                     self.manual_backward(weighted / total + output.aux_loss / train.accumulation)
             carried.append(detach(output.state))
-            nats += weighted.detach().double()
+            nats += weighted.detach().to(nats.dtype)
             self.last_statistics = output.statistics
         if learns:
             self._update()
         self.carried = carried[0] if len(carried) == 1 else join_rows(carried)
         self.position = batch.position
         self.step += 1
-        self._nats = self._nats.to(self.device) + nats
-        self._weight = self._weight.to(self.device) + batch.weights.double().sum()
+        self._nats = self._nats.to(nats) + nats
+        self._weight = self._weight.to(nats) + batch.weights.sum().to(nats)
         if self.step % train.log_every == 0 or self.step == train.steps:
             self._log_training()
+
+    def _exact(self) -> torch.dtype:
+        """The type that losses are added up in: float64, where the device has it."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
 
     def _total_weight(self, batch: StreamBatch) -> Tensor:
         """What the summed loss of the batch is divided by; over ranks, so that DDP's mean of gradients is right."""
@@ -110,19 +118,18 @@ class StreamModule(pl.LightningModule):
         return total if bool(total == 0) else total.clamp(min=1 / self.trainer.world_size)
 
     def _update(self) -> None:
-        optimiser = self._optimiser()
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        for group in optimiser.param_groups:
+        for group in self._optimiser().param_groups:
             group["lr"] = self.settings.learning_rate_at(self.step)
-        if self.settings.clip > 0:
-            if scaler is not None:
-                scaler.unscale_(optimiser)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         wrapped = self.optimizers()
         assert not isinstance(wrapped, list)
         wrapped.step()
         wrapped.zero_grad()
         self.model.after_step()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clips, where Lightning has taken any loss scale out of the gradients already."""
+        if self.settings.clip > 0:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
 
     def _optimiser(self) -> torch.optim.Optimizer:
         wrapped = self.optimizers(use_pl_optimizer=False)
@@ -134,7 +141,7 @@ class StreamModule(pl.LightningModule):
         if self._weight > 0:
             loss = float(self._nats / self._weight)
             rate = self.settings.learning_rate_at(self.step - 1)
-            extra = {name: float(value) for name, value in self.last_statistics.items() if not name.startswith("max_")}
+            extra = {name: float(value) for name, value in self.last_statistics.items()}
             self._write({"loss": loss, "learning_rate": rate, **extra})
         self._nats, self._weight = torch.zeros_like(self._nats), torch.zeros_like(self._weight)
 
@@ -145,10 +152,10 @@ class StreamModule(pl.LightningModule):
 
     def _enter(self, state: State | None, batch: StreamBatch) -> State:
         """The memory that the block is read with: fresh at the start, rows reset where the batch says so."""
+        if state is not None and not bool(batch.reset.any()):
+            return state
         fresh = self.model.init_state(batch.reset.shape[0])
-        if state is None:
-            return fresh
-        return reset_rows(state, fresh, batch.reset) if bool(batch.reset.any()) else state
+        return fresh if state is None else reset_rows(state, fresh, batch.reset)
 
     # Evaluation
 
@@ -227,10 +234,9 @@ class StreamModule(pl.LightningModule):
         }
 
     def load_resume_state(self, saved: dict[str, Any]) -> None:
-        """Goes back to where `resume_state` was called. To be called before training starts."""
+        """Goes back to where `resume_state` was called. To be called before training starts, with as many processes."""
         self.model.load_state_dict(saved["model"])
         self.step = int(saved["step"])
-        self.position = saved["position"][0]
         self._loaded = saved
 
 

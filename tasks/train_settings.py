@@ -65,6 +65,12 @@ class TrainSettings:
                 raise SettingsError(f"train.{name}", f"is {getattr(self, name)}", "Give 0 or more.")
         if not 0 < self.learning_rate < math.inf:
             raise SettingsError("train.learning_rate", f"is {self.learning_rate}", "Give a positive number.")
+        if self.warmup_steps > self.steps:
+            raise SettingsError(
+                "train.warmup_steps",
+                f"{self.warmup_steps} is more than train.steps, {self.steps}",
+                "The learning rate would never reach its peak; give fewer.",
+            )
         if self.batch_size % self.accumulation:
             raise SettingsError(
                 "train.accumulation",

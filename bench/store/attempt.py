@@ -14,6 +14,7 @@ from typing import Any
 from bench.store import atomic, metrics
 from bench.store.cell_folder import CellFolder
 from bench.store.damaged import DamagedFile, read_json
+from bench.store.provenance import without_paths
 from bench.store.result import Result
 from bench.store.statuses import Status
 
@@ -59,6 +60,8 @@ class Attempt:
             origin["fingerprints"] = self.fingerprints
         return replace(
             result,
+            reason=without_paths(result.reason),
+            traceback=without_paths(result.traceback),
             provenance=origin,
             started=result.started or self.started,
             seconds=result.seconds or round(self.seconds_before + seconds, 3),

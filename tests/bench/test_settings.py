@@ -165,5 +165,8 @@ def test_trainer_keys_are_those_of_the_spec_and_the_precision() -> None:
     described = {key.key: key for key in keys(TrainerKeys, "trainer")}
     assert described["trainer.precision"].help
     assert described["trainer.devices"].help.startswith("Devices per node")
-    made = build(TrainerKeys, "trainer", {"devices": Given("auto", "--set"), "precision": Given("bf16-mixed", "--set")})
-    assert (made.devices, made.precision) == ("auto", "bf16-mixed")
+    given = {"accelerator": Given("cpu", "--set"), "precision": Given("bf16-mixed", "--set")}
+    made = build(TrainerKeys, "trainer", given)
+    assert (made.accelerator, made.precision) == ("cpu", "bf16-mixed")
+    with pytest.raises(SettingsError, match=r"trainer\.devices \(in --set\): is auto, .* one device"):
+        build(TrainerKeys, "trainer", {"devices": Given("auto", "--set")})

@@ -166,3 +166,27 @@ def test_edited_spans_stay_with_their_memories() -> None:
         endless, held = read(model, tokens, edit_spans=lambda layer, spans: torch.full_like(spans, math.inf))
         assert all(layer["memory"].shape[1] >= 8 * T for layer in held)
         assert not torch.allclose(endless, plain)
+
+
+def test_spans_are_counted_in_float32_under_autocast() -> None:
+    sizes = Sizes(16, 2, 8, T, 2, 24, 0.0, False)
+    torch.manual_seed(0)
+    layer = Method(Settings(max_span=16384, ramp=128, coefficient=1.0, initial_fraction=0.02), sizes)
+    nn.init.normal_(layer.predictor.weight, std=0.5)
+    shared = Method.build_shared(layer.settings, sizes)
+    memory = torch.randn(2, 2000, 16)
+    state = {
+        "memory": memory,
+        "age": torch.arange(2000, 0, -1).expand(2, -1),
+        "alive": torch.ones(2, 2000, dtype=torch.bool),
+    }
+    x, context = torch.randn(2, T, 16), Context(nn.Identity(), shared=shared)
+    exact = layer(x, state, context)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = layer(x, state, context)
+    assert exact.aux_loss is not None
+    assert mixed.aux_loss is not None
+    assert float(mixed.aux_loss.detach()) == pytest.approx(float(exact.aux_loss.detach()), rel=1e-5)
+    assert torch.equal(mixed.state["alive"], exact.state["alive"])
+    assert torch.equal(mixed.state["age"], exact.state["age"])
+    assert mixed.state["memory"].dtype == torch.float32

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 
 from models.backbone import BackboneSettings, build
 from models.registry import METHODS
@@ -187,3 +188,10 @@ def test_other_precisions_train(text: str, precision: str) -> None:
     module, data = module_and_data(text, double=precision == "64-true")
     logged = fit(module, data, precision=precision)
     assert all(math.isfinite(entry.get("loss", 0.0)) for entry in logged)
+
+
+def test_clipping_works_with_a_loss_scale(text: str) -> None:
+    module, data = module_and_data(text, double=False, clip=0.5, steps=6, validate_every=6)
+    scaled = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))  # as 16-mixed has one on CUDA
+    logged = fit(module, data, plugins=[scaled])
+    assert math.isfinite(logged[-1]["bpb"])
