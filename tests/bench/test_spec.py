@@ -147,10 +147,12 @@ def test_wrong_expression_is_refused(expression: str) -> None:
         split_expression(expression)
 
 
-def test_trainer_settings_refuse_no_devices() -> None:
-    with pytest.raises(SettingsError, match=r"trainer\.devices"):
-        TrainerSettings(devices=0)
-    assert TrainerSettings(devices="auto").devices == "auto"
+@pytest.mark.parametrize("devices", [0, 2, "auto"])
+def test_trainer_settings_refuse_all_but_one_device(devices: Any) -> None:
+    with pytest.raises(SettingsError, match=r"trainer\.devices.*one device"):
+        TrainerSettings(devices=devices)
+    with pytest.raises(SettingsError, match=r"trainer\.num_nodes"):
+        TrainerSettings(num_nodes=2)
 
 
 def test_reading_a_spec_needs_the_standard_library_alone(checkout: Path) -> None:
