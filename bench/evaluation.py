@@ -3,13 +3,19 @@
 The replacements ask whether what was learned is used: every span replaced by its layer's mean (the same memory, without
 the choice of what to remember), spans shuffled among the tokens of a block (the same spans on the wrong tokens), spans
 cut at a maximum.
+
+A model is evaluated on what this machine has, whatever it was trained on: one device, in float32, or float64 where it
+was trained so. Its spans are measured in a pass of their own, so that a model evaluated as it is takes exactly the path
+of its cell's test.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +23,11 @@ from torch import Tensor
 
 from bench.cell import Parts, build_parts, build_trainer, quiet
 from bench.checkpoints import load
+from bench.evaluation_choices import EDITS, SPLITS
 from bench.spec import CellSpec
 from models.errors import SettingsError
 from tasks.randomness import derive
 from tasks.stream import Score
-
-EDITS = ("learned", "mean", "shuffled")
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class SpanFigures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation gave: the task's scores, what memory held, and the spans predicted before any replacement."""
+    """What one evaluation gave: the task's scores, what memory held, and the spans predicted where none is replaced."""
 
     spec: CellSpec
     split: str
@@ -98,27 +103,77 @@ def evaluate(
         untrained: evaluate the model as it was initialised.
 
     Raises:
-        SettingsError: the checkpoint cannot be read, or the method predicts no spans to replace.
+        SettingsError: an argument cannot be used, the checkpoint cannot be read or does not fit today's code, or the
+            method predicts no spans to replace.
     """
+    _check(split, edit, longest)
     saved = load(checkpoint)
-    spec = CellSpec.from_json(json.loads(saved["spec"]), checkpoint.name)
-    parts = build_parts(spec)
+    spec = _spec(checkpoint, saved)
+    here = _on_this_machine(spec)
+    parts = build_parts(here)
+    check = getattr(parts.task, "check", None)
+    if check is not None:  # the data may have gone since the training
+        check(parts.task_settings, parts.train)
     if not untrained:
-        parts.model.load_state_dict(saved["model"])
-    predicts = parts.model.layers()[0].mixer.predicts_spans
-    if not predicts and (edit != "learned" or longest is not None):
-        raise SettingsError("--spans", f"{spec.method} predicts no spans", "Take a checkpoint of expire_span.")
-    means: list[float] = []
-    if edit == "mean":
-        means = [
-            figures.mean for figures in _run(parts, spec, checkpoint.parent, split, SpanRecord("learned", [], None, 0))
-        ]
-    record = SpanRecord(edit, means, longest, spec.seed) if predicts else None
-    spans = _run(parts, spec, checkpoint.parent, split, record)
+        _load_weights(checkpoint, saved, parts)
+    replaces = edit != "learned" or longest is not None
+    spans: list[SpanFigures] = []
+    if parts.model.layers()[0].mixer.predicts_spans:
+        predicted = SpanRecord("learned", [], None, spec.seed)
+        _run(parts, here, checkpoint.parent, split, predicted)
+        spans = predicted.figures()
+    elif replaces:
+        flag = "--max-span" if edit == "learned" else "--spans"
+        raise SettingsError(flag, f"{spec.method} predicts no spans", "Take a checkpoint of expire_span.")
+    record = SpanRecord(edit, [layer.mean for layer in spans], longest, spec.seed) if replaces else None
+    _run(parts, here, checkpoint.parent, split, record)
     return Evaluation(spec, split, parts.module.scores, parts.module.statistics, spans)
 
 
-def _run(parts: Parts, spec: CellSpec, folder: Path, split: str, record: SpanRecord | None) -> list[SpanFigures]:
+def _check(split: str, edit: str, longest: float | None) -> None:
+    if split not in SPLITS:
+        raise SettingsError("--split", f"there is no split {split!r}", f"Known: {', '.join(SPLITS)}.")
+    if edit not in EDITS:
+        raise SettingsError("--spans", f"there is no edit {edit!r}", f"Known: {', '.join(EDITS)}.")
+    if longest is not None and not 0 < longest < math.inf:
+        raise SettingsError("--max-span", f"is {longest}", "Give a positive number of tokens.")
+
+
+def _spec(checkpoint: Path, saved: dict[str, Any]) -> CellSpec:
+    """The spec that stands in a checkpoint."""
+    remedy = "Take the best.ckpt or last.ckpt of a cell."
+    if not isinstance(saved.get("spec"), str):
+        raise SettingsError("spec", "is missing from the checkpoint", remedy, str(checkpoint))
+    try:
+        content = json.loads(saved["spec"])
+    except ValueError as error:
+        raise SettingsError("spec", f"is not JSON: {error}", remedy, str(checkpoint)) from error
+    return CellSpec.from_json(content, checkpoint)
+
+
+def _on_this_machine(spec: CellSpec) -> CellSpec:
+    """The spec with what its training ran on replaced by one device of this machine, at full precision."""
+    trainer = {
+        "accelerator": "auto",
+        "devices": 1,
+        "enable_progress_bar": False,
+        "deterministic": spec.trainer.get("deterministic", False),
+    }
+    return replace(spec, trainer=trainer, precision="64-true" if spec.precision == "64-true" else "32-true")
+
+
+def _load_weights(checkpoint: Path, saved: dict[str, Any], parts: Parts) -> None:
+    try:
+        parts.model.load_state_dict(saved["model"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise SettingsError(
+            "CHECKPOINT",
+            f"the weights in {checkpoint} do not fit the model that today's code builds: {error}",
+            "Evaluate it with the version of the code that trained it, or train the cell again.",
+        ) from error
+
+
+def _run(parts: Parts, spec: CellSpec, folder: Path, split: str, record: SpanRecord | None) -> None:
     parts.module.edit_spans = record
     with quiet():
         trainer = build_trainer(spec, folder, [], None, 1)
@@ -126,4 +181,3 @@ def _run(parts: Parts, spec: CellSpec, folder: Path, split: str, record: SpanRec
             trainer.validate(parts.module, datamodule=parts.data, verbose=False)
         else:
             trainer.test(parts.module, datamodule=parts.data, verbose=False)
-    return record.figures() if record is not None else []

@@ -7,7 +7,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-SPLITS = ("validation", "test")
+from bench.evaluation_choices import EDITS, SPLITS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,9 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-span", type=float, metavar="L", help="cut predicted spans at L tokens")
     parser.add_argument(
         "--spans",
-        choices=("learned", "mean", "shuffled"),
+        choices=EDITS,
         default="learned",
-        help="predicted spans as they are, replaced by their layer's mean, or shuffled within each block",
+        help=f"predicted spans: {'; '.join(f'{name}, {about}' for name, about in EDITS.items())}",
     )
     parser.add_argument("--untrained", action="store_true", help="the same model as it was initialised")
 
