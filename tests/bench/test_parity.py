@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench.__main__ import main
 from bench.parity import LIMIT, check_file, check_folder
 from models.errors import SettingsError
 
@@ -81,25 +84,200 @@ def test_an_array_that_is_missing_unused_or_of_another_shape_fails(
     assert any(message in problem for problem in verdict.problems)
 
 
-def test_a_folder_without_golden_files_or_with_half_a_pair_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no golden files"):
-        check_folder(tmp_path)
+@pytest.mark.parametrize("name", ["expire_span", "transformer_xl_dai2019"])
+def test_every_output_and_loss_must_be_in_the_file(tmp_path: Path, name: str) -> None:
+    outputs = ["nll_per_token"] if "dai" in name else ["log_probs", "nll", "aux_loss"]
+    for key in ["tokens", *outputs]:
+        verdict = check_file(altered(tmp_path, name, {key: None}))
+        assert verdict.problems == [f"{key} is not in the file"]
+
+
+TOKENS = stored("expire_span", "tokens")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens": TOKENS[:, :-1]}, "10 blocks need rows of 161"),
+        ({"tokens": TOKENS[0]}, "10 blocks need rows of 161"),
+        ({"tokens": TOKENS[:0]}, "10 blocks need rows of 161"),
+        ({"tokens": TOKENS + 1}, "tokens are not all in [0, 40)"),
+        ({"tokens": TOKENS - 1}, "tokens are not all in [0, 40)"),
+        ({"tokens": TOKENS.astype(np.float64)}, "tokens (in "),
+        ({"tokens": TOKENS.astype(str)}, "is no array of whole numbers"),
+        ({"log_probs": np.float64(1)}, "log_probs holds no blocks"),
+        ({"log_probs": np.zeros((0, 3, 16, 40))}, "log_probs holds no blocks"),
+        ({"log_probs": stored("expire_span", "log_probs")[:5]}, "nll differs"),
+        ({"aux_loss": np.array(["a"])}, "aux_loss (in "),
+        ({"aux_loss": np.array([None])}, "Object arrays cannot be loaded"),
+        ({"aux_loss": np.zeros(10, dtype=complex)}, "is no array of numbers"),
+        ({"aux_loss": np.zeros(0)}, "aux_loss differs by inf"),
+        ({"grad/in_emb.weight": np.zeros(3)}, "grad/in_emb.weight differs by inf"),
+        ({"grad/in_emb.weight": np.zeros((40, 32), dtype=bool)}, "is no array of numbers"),
+    ],
+)
+def test_arrays_that_are_short_or_of_another_type_fail(
+    tmp_path: Path, change: dict[str, np.ndarray | None], message: str
+) -> None:
+    verdict = check_file(altered(tmp_path, "expire_span", change))
+    assert not verdict.ok
+    assert any(message in problem for problem in verdict.problems), verdict.problems
+
+
+def with_settings(tmp_path: Path, name: str, change: dict[str, object]) -> Path:
+    """A copy of a golden file with settings replaced, added, or (...) taken out."""
+    raw = {**json.loads((GOLDEN / f"{name}.json").read_text()), **change}
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps({key: value for key, value in raw.items() if value is not ...}))
+    shutil.copy(GOLDEN / f"{name}.npz", tmp_path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("expire_span", "kind", "unheard"),
+        ("expire_span", "kind", ["exp"]),
+        ("expire_span", "kind", ...),
+        ("expire_span", "attn_lim", ...),
+        ("expire_span", "attn_lim", "96"),
+        ("expire_span", "attn_lim", 96.5),
+        ("expire_span", "attn_lim", None),
+        ("expire_span", "nlayers", True),
+        ("expire_span", "nlayers", 0),
+        ("expire_span", "mem_sz", -16),
+        ("expire_span", "vocab_sz", 0),
+        ("expire_span", "head_dim", None),
+        ("expire_span", "pre_norm", 1),
+        ("expire_span", "expire_span_ramp", [8]),
+        ("expire_span", "expire_span_loss", "much"),
+        ("expire_span", "expire_span_loss", math.nan),
+        ("expire_span", "expire_span_pre_div", False),
+        ("expire_span", "expire_span_noisy", "no"),
+        ("expire_span", "noise", 0.5),
+        ("expire_span", "noise", ["a"] * 10),
+        ("expire_span_noisy", "noise", None),
+        ("expire_span", "feedback", True),
+        ("expire_span", "expire_span_layerdrop", 0.1),
+        ("expire_span", "dropout", 0.1),
+        ("expire_span", "dropout", None),
+        ("adaptive_span", "adapt_span_layer", True),
+        ("adaptive_span", "adapt_span_trim_step", 0),
+        ("compressive_mean", "compress_rate", "4"),
+        ("transformer_xl_dai2019", "dropout", 0.1),
+        ("transformer_xl_dai2019", "dropatt", 0.1),
+        ("transformer_xl_dai2019", "clamp_len", None),
+        ("transformer_xl_dai2019", "same_length", "yes"),
+    ],
+)
+def test_a_setting_that_is_missing_refused_or_of_another_type_fails_by_file_and_key(
+    tmp_path: Path, name: str, key: str, value: object
+) -> None:
+    path = with_settings(tmp_path, name, {key: value})
+    (problem,) = check_file(path).problems
+    assert problem.startswith(f"{key} (in {path}): ")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("compressive_mean", {"compress_rate": 3}, "method.compressive.rate"),
+        ("expire_span_noisy", {"noise": [0.5] * 7}, "noise holds 7 numbers for 8 blocks"),
+    ],
+)
+def test_settings_that_do_not_go_together_fail(
+    tmp_path: Path, name: str, change: dict[str, object], message: str
+) -> None:
+    (problem,) = check_file(with_settings(tmp_path, name, change)).problems
+    assert message in problem
+
+
+@pytest.mark.parametrize("change", [{"expire_span_init_percentage": 1.0}, {"expire_span_init_percentage": ...}])
+def test_the_first_span_is_no_matter_as_all_parameters_are_copied(tmp_path: Path, change: dict[str, object]) -> None:
+    assert check_file(with_settings(tmp_path, "expire_span", change)).ok
+
+
+@pytest.mark.parametrize("value", [0, 0.0])
+def test_dropout_that_is_off_may_stand_in_a_file_of_either_family(tmp_path: Path, value: float) -> None:
+    for name in ("expire_span", "transformer_xl_dai2019"):
+        assert check_file(with_settings(tmp_path, name, {"dropout": value})).ok
+
+
+def test_a_folder_without_golden_files_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(SettingsError, match="no golden files"):
+            check_folder(folder)
+        assert main(["parity", str(folder)]) == 2
+        assert "no golden files" in capsys.readouterr().err
+
+
+def test_an_impl_that_a_method_does_not_have_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["parity", str(GOLDEN), "--impl", "unheard"]) == 2
+    assert "no impl 'unheard'" in capsys.readouterr().err
+
+
+def damage(path: Path) -> None:
+    """Flips bytes in the middle."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(255 - byte for byte in content[middle : middle + 64])
+    path.write_bytes(bytes(content))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "npz gone": lambda path: path.with_suffix(".npz").unlink(),
+    "npz empty": lambda path: path.with_suffix(".npz").write_bytes(b""),
+    "npz cut": lambda path: path.with_suffix(".npz").write_bytes(path.with_suffix(".npz").read_bytes()[:5000]),
+    "npz damaged": lambda path: damage(path.with_suffix(".npz")),
+    "npz text": lambda path: path.with_suffix(".npz").write_text("arrays"),
+    "json gone": lambda path: path.unlink(),
+    "json cut": lambda path: path.write_text("{"),
+    "json binary": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "json list": lambda path: path.write_text("[1, 2]"),
+    "json null": lambda path: path.write_text("null"),
+    "json deep": lambda path: path.write_text("[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_file_fails_by_name(tmp_path: Path, name: str) -> None:
+    path = with_settings(tmp_path, "transformer_xl_postnorm", {})
+    DAMAGES[name](path)
+    (verdict,) = check_folder(tmp_path)
+    assert not verdict.ok
+    assert verdict.compared == 0
+    (problem,) = verdict.problems
+    assert f"transformer_xl_postnorm.{name.split()[0]}" in problem
+
+
+def test_an_array_alone_under_the_name_of_an_npz_fails(tmp_path: Path) -> None:
+    path = with_settings(tmp_path, "expire_span", {})
+    with path.with_suffix(".npz").open("wb") as file:
+        np.save(file, TOKENS)
+    (problem,) = check_file(path).problems
+    assert problem.startswith("expire_span.npz (in ")
+
+
+def test_a_damaged_file_does_not_keep_the_others_from_being_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("compressive_mean", "transformer_xl_dai2019"):
+        with_settings(tmp_path, name, {})
+    (tmp_path / "adaptive_span.json").write_text("[]")
     shutil.copy(GOLDEN / "expire_span.json", tmp_path)
-    with pytest.raises(SettingsError, match=r"expire_span\.npz is missing"):
-        check_folder(tmp_path)
+    assert main(["parity", str(tmp_path)]) == 1
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (said["passed"], said["failed"]) == (2, 2)
+    assert {file["name"]: file["ok"] for file in said["files"]} == {
+        "adaptive_span": False,
+        "compressive_mean": True,
+        "expire_span": False,
+        "transformer_xl_dai2019": True,
+    }
+    assert "adaptive_span.json" in said["files"][0]["problems"][0]
 
 
-def test_settings_that_are_damaged_or_unknown_are_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "a.npz").write_bytes(b"")
-    (tmp_path / "a.json").write_text("{")
-    with pytest.raises(SettingsError, match=r"a\.json"):
-        check_folder(tmp_path)
-    raw = json.loads((GOLDEN / "expire_span.json").read_text())
-    (tmp_path / "a.json").write_text(json.dumps({**raw, "kind": "unheard"}))
-    with pytest.raises(SettingsError, match="unheard"):
-        check_folder(tmp_path)
-    (tmp_path / "a.json").write_text(json.dumps({key: raw[key] for key in raw if key != "attn_lim"}))
-    with pytest.raises(SettingsError, match="attn_lim"):
-        check_folder(tmp_path)
-    (tmp_path / "a.json").write_text(json.dumps(raw))
-    assert "cannot be read" in check_folder(tmp_path)[0].problems[0]
+def test_whole_files_are_exit_code_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_settings(tmp_path, "transformer_xl_dai2019", {})
+    assert main(["parity", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["passed"] == 1
