@@ -150,9 +150,8 @@ def test_later_layers_win(planner: Planner) -> None:
 
 
 def test_set_reaches_every_section(planner: Planner) -> None:
-    study = planner(
-        assignments="task.echo.length=64 backbone.width=32 trainer.strategy=ddp threads=3 time_limit_s=null".split()
-    )
+    words = ["task.echo.length=64", "backbone.width=32", "trainer.strategy=ddp", "threads=3", "time_limit_s=null"]
+    study = planner(assignments=words)
     spec = study.cells[0]
     assert (spec.task_settings["length"], spec.backbone["width"], spec.trainer["strategy"]) == (64, 32, "ddp")
     assert (spec.threads, spec.time_limit_s) == (3, None)
