@@ -1,0 +1,182 @@
+"""What a cell makes of its checkpoints: the best weights are tested, and a killed cell goes on with what it knew."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch.nn import functional
+
+from bench.cell import build_parts, run_cell
+from bench.checkpoints import load
+from bench.spec import CellSpec
+from bench.store.cell_folder import CellFolder
+from bench.store.claim import Claim
+from bench.store.result import Result, Row
+from tasks import enwik8
+from tasks.registry import TASKS
+
+
+class Killed(BaseException):
+    """What ends a process from outside."""
+
+
+@dataclass
+class KillAt:
+    """A claim that kills the cell after a training step, before that step is validated."""
+
+    step: int
+
+    def progress(self, phase: str, step: int = 0, steps: int = 0) -> None:
+        if (phase, step) == ("training", self.step):
+            raise Killed
+
+
+def make_cell(folder: Path, **train: Any) -> tuple[CellSpec, CellFolder]:
+    """A cell whose learning rate rises until it ruins what was learned."""
+    text = folder / "text"
+    text.write_bytes(enwik8.part(enwik8.Settings(), "train")[:4000].numpy().tobytes())
+    budget = {"steps": 8, "batch_size": 4, "block_length": 8, "learning_rate": 0.8, "warmup_steps": 8}
+    spec = CellSpec(
+        task="enwik8",
+        task_label="bytes-text",
+        task_version=1,
+        task_settings={"path": str(text)},
+        method="transformer_xl",
+        variant="",
+        method_settings={"memory_length": 8},
+        impl="reference",
+        backbone={"layers": 1, "width": 16, "feedforward": 16, "heads": 2},
+        train={**budget, "validate_every": 1, "checkpoint_every": 1, **train},
+        trainer={"accelerator": "cpu", "enable_progress_bar": False},
+        precision="64-true",
+        seed=0,
+    )
+    place = CellFolder(folder / "cells" / spec.id)
+    place.create(spec.to_json())
+    return spec, place
+
+
+def run(spec: CellSpec, place: CellFolder, fresh: bool = False) -> Result:
+    result = run_cell(spec, place, None, fresh)
+    assert result.status == "ok", result.traceback
+    return result
+
+
+def kill(spec: CellSpec, place: CellFolder, step: int) -> None:
+    with pytest.raises(Killed):
+        run_cell(spec, place, cast(Claim, KillAt(step)), fresh=False)
+
+
+def row(result: Result, split: str) -> Row:
+    return next(row for row in result.rows if (row.metric, row.split) == ("bpb", split))
+
+
+def curve(place: CellFolder) -> list[float]:
+    """The validation points in order."""
+    found = [r for r in place.records() if (r["split"], r["metric"]) == ("validation", "bpb")]
+    assert [r["step"] for r in found] == list(range(1, len(found) + 1))
+    return [r["value"] for r in found]
+
+
+@torch.no_grad()
+def bits_per_byte(spec: CellSpec, weights: dict[str, torch.Tensor], split: str) -> tuple[float, int]:
+    """A split's score with some weights, computed here, and how many bytes it is made of."""
+    parts = build_parts(spec)
+    model = parts.model.eval()
+    model.load_state_dict(weights)
+    source = enwik8.evaluation_source(parts.task_settings, parts.train, split)
+    position, state, nats = source.start(), model.init_state(parts.train.evaluation_batch_size), 0.0
+    for _ in range(source.blocks):
+        batch = source.read(position)
+        position = batch.position
+        output = model(batch.inputs, state)
+        state = output.state
+        nll = functional.cross_entropy(output.y.flatten(0, 1), batch.targets.flatten(), reduction="none")
+        nats += float((nll * batch.weights.flatten()).sum())
+    count = len(enwik8.part(parts.task_settings, split)) - 1
+    return nats / math.log(2) / count, count
+
+
+def test_the_best_weights_are_tested_on_the_test_split(tmp_path: Path) -> None:
+    spec, place = make_cell(tmp_path)
+    result = run(spec, place)
+    tested, validated = row(result, "test"), row(result, "validation")
+    assert 1 < validated.context["step"] < 8, "the best point is to be neither the first nor the last"
+
+    best, last = (load(place.checkpoints / name)["model"] for name in ("best.ckpt", "last.ckpt"))
+    value, count = bits_per_byte(spec, best, "test")
+    assert tested.value == pytest.approx(value, abs=1e-9)
+    assert tested.n == count
+    assert validated.value == pytest.approx(bits_per_byte(spec, best, "validation")[0], abs=1e-9)
+    for weights, split in ((last, "test"), (best, "validation")):
+        assert abs(bits_per_byte(spec, weights, split)[0] - value) > 0.01
+
+
+@pytest.mark.parametrize("higher_is_better", [False, True])
+def test_the_best_point_is_the_lowest_or_the_highest_as_the_task_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, higher_is_better: bool
+) -> None:
+    card = {**TASKS.card("enwik8"), "higher_is_better": higher_is_better}
+    monkeypatch.setattr(TASKS, "card", lambda name: card)
+    spec, place = make_cell(tmp_path)
+    validated = row(run(spec, place), "validation")
+    values = curve(place)
+    wanted = max(values) if higher_is_better else min(values)
+    assert (validated.value, validated.context["step"]) == (wanted, values.index(wanted) + 1)
+    saved = load(place.checkpoints / "best.ckpt")
+    assert (saved["best_value"], saved["best_step"]) == (wanted, values.index(wanted) + 1)
+    assert bits_per_byte(spec, saved["model"], "validation")[0] == pytest.approx(wanted, abs=1e-9)
+
+
+def test_a_killed_cell_remembers_its_best_point(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "whole").mkdir()
+    whole_spec, whole = make_cell(tmp_path / "whole")
+    undisturbed = run(whole_spec, whole)
+    best = int(row(undisturbed, "validation").context["step"])
+    assert best < 6, "the best point is to lie before the kill"
+
+    spec, place = make_cell(tmp_path)
+    kill(spec, place, 7)
+    assert "going on" not in capsys.readouterr().out
+    resumed = run(spec, place)
+    assert "going on from step 6" in capsys.readouterr().out
+    assert row(resumed, "validation").context["step"] == best
+    assert resumed.rows == undisturbed.rows
+    assert curve(place) == curve(whole)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "other content", "empty"])
+def test_a_cell_whose_last_checkpoint_is_damaged_starts_again_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    spec, place = make_cell(tmp_path)
+    undisturbed = run(spec, place)
+    points = curve(place)
+    last = place.checkpoints / "last.ckpt"
+    content = last.read_bytes()
+    last.write_bytes(
+        {"cut short": content[: len(content) // 2], "other content": b"not a checkpoint", "empty": b""}[damage]
+    )
+    capsys.readouterr()
+    again = run(spec, place)
+    said = capsys.readouterr().out
+    assert "starting again from step 0" in said
+    assert str(last) in said
+    assert "going on" not in said
+    assert again.rows == undisturbed.rows
+    assert curve(place) == points
+
+
+def test_a_fresh_start_leaves_the_last_checkpoint_unread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec, place = make_cell(tmp_path, steps=3, warmup_steps=0)
+    kill(spec, place, 3)
+    saved = load(place.checkpoints / "last.ckpt")
+    assert saved["step"] == 2
+    run(spec, place, fresh=True)
+    assert "going on" not in capsys.readouterr().out
+    assert len(curve(place)) == 3
