@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 
@@ -38,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
             "name": verdict.name,
             "method": verdict.method,
             "impl": verdict.impl,
-            "worst_output": verdict.worst_output,
-            "worst_gradient": verdict.worst_gradient,
+            "worst_output": finite(verdict.worst_output),
+            "worst_gradient": finite(verdict.worst_gradient),
             "compared": verdict.compared,
             "ok": verdict.ok,
             "problems": verdict.problems,
@@ -48,3 +49,8 @@ def run(args: argparse.Namespace) -> int:
     ]
     print(json.dumps({"passed": passed, "failed": len(verdicts) - passed, "files": files}))
     return 0 if passed == len(verdicts) else 1
+
+
+def finite(error: float) -> float | None:
+    """The error, or None where it is infinite, which JSON has no word for."""
+    return error if math.isfinite(error) else None
