@@ -74,15 +74,6 @@ class Progress(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         assert isinstance(pl_module, StreamModule)
-        self._tell("validation", pl_module.step, self.steps)
+        self._tell("test" if trainer.testing else "validation", pl_module.step, self.steps)
 
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._tell("test", self.steps, self.steps)
+    on_test_batch_end = on_validation_batch_end
