@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 from bench.evaluation_choices import EDITS, SPLITS
@@ -25,8 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from bench.evaluation import evaluate
+    from models.errors import Unsupported
+    from tasks.stream_module import Diverged
 
-    result = evaluate(args.checkpoint, args.split, args.spans, args.max_span, args.untrained)
+    try:
+        result = evaluate(args.checkpoint, args.split, args.spans, args.max_span, args.untrained)
+    except (Diverged, Unsupported) as error:
+        print(f"bench eval: {args.checkpoint}: {error}", file=sys.stderr)
+        return 1
     main = result.scores[0]
     if not args.quiet:
         print(f"{result.spec.id}, {args.split} split, spans {args.spans}{', untrained' if args.untrained else ''}")

@@ -404,6 +404,20 @@ def test_a_file_that_is_missing_or_damaged_is_refused_by_name(
         assert str(path) in capsys.readouterr().err
 
 
+def test_weights_that_are_not_finite_are_exit_code_1_and_one_message(
+    cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def break_it(content: dict[str, Any]) -> None:
+        content["model"]["head.bias"] = torch.full_like(content["model"]["head.bias"], float("nan"))
+
+    checkpoint = altered(cell, tmp_path, break_it)
+    assert main(["eval", str(checkpoint)]) == 1
+    error = capsys.readouterr().err
+    assert str(checkpoint) in error
+    assert "bpb on the test split is not finite" in error
+    assert error.count("\n") == 1
+
+
 def test_a_text_that_is_gone_is_refused_by_key(cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = with_spec(cell, tmp_path, task_settings={"path": str(tmp_path / "gone")})
     assert main(["eval", str(checkpoint)]) == 2
