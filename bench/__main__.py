@@ -10,6 +10,7 @@ import argparse
 import ast
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,10 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_arguments(parser)
     args = parser.parse_args(words[1:])
     try:
-        return int(command.run(args))
+        code = int(command.run(args))
+        sys.stdout.flush()
+        return code
     except SettingsError as error:
         print(f"bench {name}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read us has gone, as `head` does; Python would complain once more at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print(f"bench {name}: interrupted.", file=sys.stderr)
         return 130

@@ -57,6 +57,13 @@ def test_wrong_settings_are_exit_code_2_and_one_message(capsys: pytest.CaptureFi
     assert printed.err.count("\n") == 1
 
 
+def test_a_reader_that_goes_away_is_no_traceback(checkout: Path) -> None:
+    command = f"{sys.executable} -m bench list --json | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize("sibling", ["models", "tasks", "sweeps", "reports"])
 def test_package_of_another_folder_is_refused(checkout: Path, tmp_path: Path, sibling: str) -> None:
     (tmp_path / sibling).mkdir()
