@@ -14,12 +14,12 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from models.backbone import Backbone, Output
-from models.state import State, detach, join_rows, map_state, reset_rows, rows
+from models.backbone import Backbone
+from models.state import State, map_state
 from tasks.randomness import derive, uniform
 from tasks.stream import Position, Score, Scorer, StreamBatch
+from tasks.stream_step import enter, loss_divisor, read_block, weigh
 from tasks.train_settings import TrainSettings, build_optimiser
 
 
@@ -78,44 +78,28 @@ class StreamModule(pl.LightningModule):
         train = self.settings
         torch.manual_seed(derive(self.seed, "step", self.step, "rank", self.global_rank))
         randomness = uniform(self.seed, "step", self.step, "shared")
-        total = self._total_weight(batch)
-        size = batch.reset.shape[0] // train.accumulation
-        carried, nats = [], torch.zeros((), dtype=self._exact(), device=self.device)
-        state = self._enter(self.carried, batch)
-        learns = bool(total > 0)
-        for group in range(train.accumulation):
-            share = slice(group * size, (group + 1) * size)
-            part = batch.rows(share)
-            with torch.set_grad_enabled(learns):
-                output = self.model(part.inputs, rows(state, share), randomness)
-                weighted = (weigh(output, part) * part.weights).sum()
-                if learns:
-                    self.manual_backward(weighted / total + output.aux_loss / train.accumulation)
-            carried.append(detach(output.state))
-            nats += weighted.detach().to(nats.dtype)
-            self.last_statistics = output.statistics
-        if learns:
+        read = read_block(
+            self.model, batch, self.carried, randomness, train.accumulation, self._divisor(batch), self.manual_backward
+        )
+        self.last_statistics = read.statistics
+        if read.learns:
             self._update()
-        self.carried = carried[0] if len(carried) == 1 else join_rows(carried)
+        self.carried = read.state
         self.position = batch.position
         self.step += 1
-        self._nats = self._nats.to(nats) + nats
-        self._weight = self._weight.to(nats) + batch.weights.sum().to(nats)
+        self._nats = self._nats.to(read.nats) + read.nats
+        self._weight = self._weight.to(read.nats) + batch.weights.sum().to(read.nats)
         if self.step % train.log_every == 0 or self.step == train.steps:
             self._log_training()
 
-    def _exact(self) -> torch.dtype:
-        """The type that losses are added up in: float64, where the device has it."""
-        return torch.float32 if self.device.type == "mps" else torch.float64
-
-    def _total_weight(self, batch: StreamBatch) -> Tensor:
-        """What the summed loss of the batch is divided by; over ranks, so that DDP's mean of gradients is right."""
+    def _divisor(self, batch: StreamBatch) -> Tensor:
+        """What the summed loss of the batch is divided by."""
         total = batch.weights.sum()
         if self.trainer.world_size > 1:
             gathered = self.all_gather(total)
             assert isinstance(gathered, Tensor)
             total = gathered.mean()
-        return total if bool(total == 0) else total.clamp(min=1 / self.trainer.world_size)
+        return loss_divisor(total, self.trainer.world_size)
 
     def _update(self) -> None:
         for group in self._optimiser().param_groups:
@@ -150,13 +134,6 @@ class StreamModule(pl.LightningModule):
         if not bool(torch.isfinite(self._nats)):
             raise Diverged(f"the training loss was not finite at or before step {self.step}")
 
-    def _enter(self, state: State | None, batch: StreamBatch) -> State:
-        """The memory that the block is read with: fresh at the start, rows reset where the batch says so."""
-        if state is not None and not bool(batch.reset.any()):
-            return state
-        fresh = self.model.init_state(batch.reset.shape[0])
-        return fresh if state is None else reset_rows(state, fresh, batch.reset)
-
     # Evaluation
 
     def on_validation_epoch_start(self) -> None:
@@ -184,7 +161,7 @@ class StreamModule(pl.LightningModule):
 
     def _evaluate(self, batch: StreamBatch) -> None:
         assert self._scorer is not None
-        output = self.model(batch.inputs, self._enter(self._evaluated, batch), edit_spans=self.edit_spans)
+        output = self.model(batch.inputs, enter(self.model, self._evaluated, batch), edit_spans=self.edit_spans)
         self._evaluated = output.state
         self._scorer.add(batch, output.y, weigh(output, batch))
         self._memory.append(self.model.memory(output.state))
@@ -238,14 +215,6 @@ class StreamModule(pl.LightningModule):
         self.model.load_state_dict(saved["model"])
         self.step = int(saved["step"])
         self._loaded = saved
-
-
-def weigh(output: Output, batch: StreamBatch) -> Tensor:
-    """Negative log-likelihood of the targets in nats [B, T]; computed in float32 at least."""
-    logits = output.y if output.y.dtype == torch.float64 else output.y.float()
-    return functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none").view_as(
-        batch.targets
-    )
 
 
 def mean(values: list[float]) -> float:

@@ -15,6 +15,7 @@ from models.registry import METHODS, load_file
 from tasks import enwik8
 from tasks.stream import StreamBatch, StreamData
 from tasks.stream_module import Diverged
+from tasks.stream_step import enter
 from tasks.train_settings import TrainSettings
 
 toy = load_file(Path(__file__).with_name("toy_training.py"))
@@ -68,7 +69,7 @@ def test_memory_is_carried_from_block_to_block_and_reset_where_a_row_starts_agai
     batch = next(iter(StreamData(enwik8, enwik8.Settings(path=text), module.settings, 3)._evaluation("validation")))
     carried = module.model(batch.inputs, module.model.init_state(4)).state
     batch.reset = torch.tensor([True, False, False, True])
-    entered = module._enter(carried, batch)
+    entered = enter(module.model, carried, batch)
     fresh = module.model.init_state(4)
     assert torch.equal(entered[0]["memory"][3, -8:], fresh[0]["memory"][3, -8:])
     assert torch.equal(entered[0]["memory"][1], carried[0]["memory"][1])
