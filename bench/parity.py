@@ -116,12 +116,15 @@ def build_model(golden: Golden, impl: str) -> Backbone:
     return model.double().train()
 
 
-def check_file(path: Path, impl: str = "reference", limit: float = LIMIT) -> Verdict:
+def check_file(
+    path: Path, impl: str = "reference", limit: float = LIMIT, device: str | torch.device = "cpu"
+) -> Verdict:
     """Compares one golden file (its json's path) with our method. What is wrong with the file stands in the verdict.
 
     Args:
         impl: how the method is to be computed.
         limit: the largest relative error that passes.
+        device: where it is to be computed.
 
     Raises:
         SettingsError: the file's method has no such impl.
@@ -132,7 +135,7 @@ def check_file(path: Path, impl: str = "reference", limit: float = LIMIT) -> Ver
         verdict.method = golden.method
         arrays = read_arrays(path.with_suffix(".npz"))
         verdict.problems += incomplete(golden, arrays)
-        model = build_model(golden, impl)
+        model = build_model(golden, impl).to(device)
     except (SettingsError, Unsupported) as error:
         if isinstance(error, SettingsError) and error.key == "impl":
             raise  # the caller's mistake, not the file's
@@ -144,7 +147,7 @@ def check_file(path: Path, impl: str = "reference", limit: float = LIMIT) -> Ver
     if verdict.problems:
         return verdict
     expected = {name: tensor for name, tensor in arrays.items() if name != "tokens" and not name.startswith("param/")}
-    computed = run_blocks(golden, model, arrays["tokens"], int(arrays[golden.layout].shape[0]))
+    computed = run_blocks(golden, model, arrays["tokens"].to(device), int(arrays[golden.layout].shape[0]))
     for theirs, our in names.items():
         grad = ours[our].grad
         target = arrays.get(f"grad/{theirs}")
@@ -154,7 +157,7 @@ def check_file(path: Path, impl: str = "reference", limit: float = LIMIT) -> Ver
         if name not in computed:
             verdict.problems.append(f"{name} was not computed by our model")
             continue
-        off = relative_error(computed[name], target)
+        off = relative_error(computed[name].cpu(), target)
         verdict.compared += 1
         if name.startswith("grad/"):
             verdict.worst_gradient = max(verdict.worst_gradient, off)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from models.backbone import BackboneSettings
-from models.errors import SettingsError
+from models.errors import SettingsError, Unsupported
 from models.heads import Heads
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, distances, position_scores
@@ -57,6 +57,15 @@ class Settings:
     """Keys beyond every head's reach are left out in units of this many (`adapt_span_trim_step`)."""
     position_scale: float = 1.0
     """Standard deviation of the learned position vectors at initialisation."""
+
+
+def sized(slots: int, alive: float, block_length: int) -> Settings:
+    """Settings whose heads all see the newest `alive` share of `slots` positions."""
+    ramp = Settings.ramp
+    reach = round(alive * slots)
+    if reach <= ramp:
+        raise Unsupported(f"{reach} positions are not longer than the ramp of {ramp}")
+    return Settings(max_span=slots, ramp=ramp, initial_ratio=(reach - ramp) / slots)
 
 
 def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:
@@ -93,6 +102,9 @@ class Method(Mixer):
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         batch, held, _ = state["memory"].shape
         return torch.full((batch,), min(held, self.reach())), held
+
+    def horizon(self) -> int:
+        return min(self.settings.max_span, self.window() + RESERVE)
 
     def after_step(self) -> None:
         self.ratio.data.clamp_(0, 1)

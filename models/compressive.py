@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from models.backbone import BackboneSettings
-from models.errors import SettingsError
+from models.errors import SettingsError, Unsupported
 from models.heads import Heads
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, distances, unskew
@@ -49,6 +49,17 @@ class Settings:
     """How: the mean of the raw states."""
     position_scale: float = 1.0
     """Standard deviation of the learned position vectors at initialisation."""
+
+
+def sized(slots: int, alive: float, block_length: int) -> Settings:
+    """Settings that reach `slots` positions back, half of them compressed. Nothing of it is forgotten: alive is 1."""
+    if alive != 1:
+        raise Unsupported("compressive forgets nothing within its reach")
+    rate = Settings.rate
+    recent = max(block_length, slots // 2)
+    if slots - recent < rate:
+        raise Unsupported(f"{slots} positions leave no room for compressed ones beside a block of {block_length}")
+    return Settings(memory_length=recent, compress_size=(slots - recent) // rate * rate, rate=rate)
 
 
 def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:
@@ -106,6 +117,9 @@ class Method(Mixer):
     def compress(self, old: Tensor) -> Tensor:
         """The states [B, T, E] pooled to [B, T / c, E]."""
         return old.view(old.shape[0], -1, self.rate, old.shape[2]).mean(2)
+
+    def horizon(self) -> int:
+        return self.recent + self.compressed * self.rate
 
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
         room = self.block_length - state["open"].shape[1]

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.backbone import BackboneSettings
-from models.errors import SettingsError
+from models.errors import SettingsError, Unsupported
 from models.heads import Heads
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, position_scores
@@ -65,6 +65,14 @@ class Settings:
     """Probability of skipping a layer in training; its spans and memory still advance."""
     position_scale: float = 1.0
     """Standard deviation of the learned position vectors at initialisation."""
+
+
+def sized(slots: int, alive: float, block_length: int) -> Settings:
+    """Settings under which a memory can stay for `slots` positions; which share stays is for the spans to say."""
+    ramp = Settings.ramp
+    if slots <= ramp:
+        raise Unsupported(f"{slots} positions are not longer than the ramp of {ramp}")
+    return Settings(max_span=slots - ramp, ramp=ramp)
 
 
 def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:
@@ -112,6 +120,9 @@ class Method(Mixer):
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         return state["alive"].sum(1), state["age"].shape[1]
+
+    def horizon(self) -> int:
+        return self.settings.max_span + self.settings.ramp
 
     def spans(self, h: Tensor) -> Tensor:
         """e for the (in pre-norm: normalised) hidden states [B, S, E], as [B, S] in steps."""

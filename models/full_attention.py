@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.backbone import BackboneSettings
-from models.errors import SettingsError
+from models.errors import SettingsError, Unsupported
 from models.heads import Heads
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, distances, position_scores
@@ -50,6 +50,13 @@ class Settings:
     """Learned vectors for the last L distances (without max_span or memory: T), or no positions at all."""
     position_scale: float = 1.0
     """Standard deviation of the learned position vectors at initialisation."""
+
+
+def sized(slots: int, alive: float, block_length: int) -> Settings:
+    """Settings that keep `slots` positions. Nothing in it can be forgotten: `alive` must be 1."""
+    if alive != 1:
+        raise Unsupported("full_attention forgets nothing within its span")
+    return Settings(max_span=slots)
 
 
 def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:
@@ -94,6 +101,11 @@ class Method(Mixer):
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         return state["held"].sum(1), state["held"].shape[1]
+
+    def horizon(self) -> int:
+        if self.settings.memory == "none":
+            return 0
+        return self.settings.max_span or self.settings.capacity
 
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
         memory, held = state["memory"], state["held"]

@@ -98,7 +98,9 @@ class Mixer(nn.Module, ABC):
 
     A method's module defines ``Settings`` (a frozen dataclass) and one subclass of this named ``Method``, built as
     ``Method(settings, sizes)`` once per layer; or, where settings or impl choose among several, a function
-    ``mixer_class(settings, impl)`` that returns the subclass. `docs/add-a-method.md` builds one from nothing.
+    ``mixer_class(settings, impl)`` that returns the subclass. A function ``sized(slots, alive, block_length)`` gives
+    the Settings at which a query sees `slots` earlier positions, a share `alive` of them with weight; `bench clock`
+    compares methods at equal sizes through it. `docs/add-a-method.md` builds a method from nothing.
     """
 
     predicts_spans: ClassVar[bool] = False
@@ -143,6 +145,13 @@ class Mixer(nn.Module, ABC):
     @abstractmethod
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         """Slots of memory alive [B], and slots allocated per row."""
+
+    @abstractmethod
+    def horizon(self) -> int:
+        """Tokens after which a stream's memory holds as much as it can hold with today's parameters.
+
+        The clock fills memory for as long before it measures anything.
+        """
 
     def after_step(self) -> None:
         """Called after each optimiser step, to keep parameters in their range."""

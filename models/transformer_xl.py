@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.backbone import BackboneSettings
-from models.errors import SettingsError
+from models.errors import SettingsError, Unsupported
 from models.heads import Heads
 from models.mixer import BackboneOptions, Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, distances, position_scores
@@ -58,6 +58,13 @@ class Settings:
     """Sinusoidal only: the head's weight is the embedding."""
 
 
+def sized(slots: int, alive: float, block_length: int) -> Settings:
+    """Settings that keep `slots` positions. Nothing of them is forgotten: `alive` must be 1."""
+    if alive != 1:
+        raise Unsupported("transformer_xl forgets nothing within its length")
+    return Settings(memory_length=slots)
+
+
 def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:
     """Raises SettingsError for settings that cannot work together."""
     key = "method.transformer_xl"
@@ -87,6 +94,9 @@ class LearnedWindow(Mixer):
 
     def init_state(self, batch: int) -> LayerState:
         return {"memory": self.zeros(batch, self.length, self.width)}
+
+    def horizon(self) -> int:
+        return self.length
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         batch, slots, _ = state["memory"].shape
@@ -145,6 +155,9 @@ class SinusoidalWindow(Mixer):
 
     def init_state(self, batch: int) -> LayerState:
         return {"memory": self.zeros(batch, 0, self.width), "held": self.zeros(batch, 0, dtype=torch.bool)}
+
+    def horizon(self) -> int:
+        return self.length
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         return state["held"].sum(1), state["held"].shape[1]

@@ -47,6 +47,7 @@ def read_block(
     groups: int,
     divisor: Tensor,
     backward: Callable[[Tensor], None],
+    edit_spans: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Read:
     """Reads a block of every row and back-propagates its loss.
 
@@ -58,6 +59,7 @@ def read_block(
         groups: into how many groups of rows the block is split; divides B.
         divisor: what the summed loss is divided by (`loss_divisor`); 0 for a block that nothing is learned from.
         backward: adds a scalar loss's gradients up.
+        edit_spans: replaces predicted spans, see `Backbone.forward`; the clock controls memory sizes with it.
     """
     state = enter(model, carried, batch)
     size = batch.reset.shape[0] // groups
@@ -69,7 +71,7 @@ def read_block(
         share = slice(group * size, (group + 1) * size)
         part = batch.rows(share)
         with torch.set_grad_enabled(learns):
-            output = model(part.inputs, rows(state, share), randomness)
+            output = model(part.inputs, rows(state, share), randomness, edit_spans)
             weighted = (token_nll(output, part) * part.weights).sum()
             if learns:
                 backward(weighted / divisor + output.aux_loss / groups)

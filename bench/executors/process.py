@@ -48,7 +48,7 @@ def enter(job: Job, runner: Connection) -> None:
         runner: where to tell the runner what happened. Its other end shows that this process lives, so it is closed in
             whatever this process forks.
     """
-    _stand_alone()
+    stand_alone()
     os.register_at_fork(after_in_child=runner.close)
     if job.forked:
         unclean = fork_server.why_unclean()
@@ -87,7 +87,7 @@ def _run(job: Job, folder: CellFolder, held: Claim) -> None:
     finish = Finish(folder, held)
     try:
         spec = CellSpec.from_json(job.spec, folder.spec_path)
-        _use_threads(spec.threads)
+        use_threads(spec.threads)
         _use_device(spec, job.slot)
         noted = _note(folder, spec, job.cell_function)
         if job.time_limit_s is not None:
@@ -208,7 +208,7 @@ def _function(name: str) -> Callable[..., Any]:
     return found
 
 
-def _stand_alone() -> None:
+def stand_alone() -> None:
     """Parts from the terminal, and ties the process's life to its runner's."""
     # A session of its own: signals to the runner's group do not reach it, and what it starts can be ended with it.
     os.setsid()
@@ -256,7 +256,7 @@ def _log_to(path: Path) -> None:
     faulthandler.enable(sys.stderr)
 
 
-def _use_threads(threads: int) -> None:
+def use_threads(threads: int) -> None:
     """Has this process, and what it starts, compute with `threads` CPU threads."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)

@@ -15,7 +15,7 @@ from bench.__main__ import main
 from bench.parity import LIMIT, check_file, check_folder
 from models.errors import SettingsError
 
-GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "models" / "golden"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.json"))
 
 

@@ -1,0 +1,1 @@
+"""Measures time and memory of what cells have trained: apart from the cells, and under a lock on the device."""

@@ -1,0 +1,183 @@
+"""A process of the clock: holds one workload and works only when it is told to, so that one process runs at a time.
+
+It speaks with the coordinator (`rounds.py`) over a pipe, one answer to each word. What goes wrong becomes its answer,
+with a status, and ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from bench.store.statuses import Status
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a process of the clock is to hold. Everything in it can be pickled.
+
+    Args:
+        spec: the cell's, as JSON data.
+        what: ``step`` (a training step), ``trainer`` (the same in Lightning's Trainer), ``layer`` (one layer), or
+            ``train memory``, ``layer memory``, ``evaluation memory`` (a memory pass).
+        checkpoint: the cell's best.ckpt; None for initial weights.
+        alive: see `workload.TrainingStep`.
+        warmup_steps: after how many steps timing may begin at the latest.
+        environment: the environment variables to run with.
+    """
+
+    spec: dict[str, Any]
+    what: str
+    checkpoint: Path | None = None
+    alive: float | None = None
+    warmup_steps: int = 60
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The answer to ``prepare``.
+
+    Args:
+        step_ms: how long a step takes about.
+        first_ms: the first step, with whatever is compiled in it.
+        proof: what the implementation was checked against.
+        steady: whether step times had become steady when warm-up ended.
+        held: what the memory holds.
+        parameters: how many.
+    """
+
+    step_ms: float
+    first_ms: float
+    proof: str
+    steady: bool
+    held: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The answer to a turn: each step's time, and the wall time of all of it with its input, in milliseconds."""
+
+    samples_ms: list[float]
+    wall_ms: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The answer of a process that could not go on."""
+
+    status: Status
+    reason: str
+
+
+def enter(order: Order, coordinator: Connection) -> None:
+    """The process's first function."""
+    from bench.executors.process import stand_alone, use_threads
+
+    stand_alone()
+    os.environ.clear()
+    os.environ.update(order.environment)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+    try:
+        use_threads(int(order.spec["threads"]))
+        _serve(order, coordinator)
+    except (EOFError, BrokenPipeError):
+        pass
+    except Exception as error:
+        coordinator.send(failure(error))
+    coordinator.close()
+    os.kill(os.getpid(), signal.SIGKILL)  # at once: there is nothing to tidy up
+
+
+def failure(error: Exception) -> Failure:
+    """An exception as an answer."""
+    from bench.clock.gate import ParityMissed
+    from bench.out_of_memory import is_out_of_memory
+    from models.errors import SettingsError, Unsupported
+
+    if is_out_of_memory(error):
+        return Failure(Status.OOM, "out of memory")
+    if isinstance(error, Unsupported):
+        return Failure(Status.UNSUPPORTED, str(error))
+    if isinstance(error, SettingsError | ParityMissed):
+        return Failure(Status.ERROR, str(error))
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return Failure(Status.ERROR, f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})")
+
+
+def _serve(order: Order, coordinator: Connection) -> None:
+    from bench.checkpoints import load
+    from bench.clock import device as devices
+    from bench.clock import gate, memory
+    from bench.clock.workload import EvaluationStep, LayerStep, TrainingStep, Workload
+    from bench.spec import CellSpec
+    from models.registry import METHODS
+
+    spec = CellSpec.from_json(order.spec)
+    device = devices.choose(str(spec.trainer.get("accelerator", "auto")))
+    weights = None if order.checkpoint is None else load(order.checkpoint)["model"]
+
+    def make() -> Workload:
+        if order.what.startswith("evaluation"):
+            return EvaluationStep(spec, weights, device)
+        if order.what.startswith("layer"):
+            return LayerStep(spec, device, order.alive)
+        return TrainingStep(spec, weights, device, order.alive)
+
+    if order.what.endswith("memory"):
+        coordinator.send(memory.measure(make, device))
+        return
+    settings = METHODS.load(spec.method).Settings(**spec.method_settings)
+    proof = gate.check(spec.method, spec.impl, settings, spec.train["block_length"], device)
+    if order.what == "trainer":
+        from bench.clock.through_trainer import serve
+
+        serve(spec, weights, device, coordinator, proof, order.warmup_steps)
+        return
+    workload = make()
+    workload.fill()
+    first, step, steady = _warm_up(workload, device, order.warmup_steps)
+    coordinator.send(Ready(step, first, proof, steady, workload.held()))
+    while (steps := coordinator.recv()) is not None:
+        watch = devices.Stopwatch(device)
+        for _ in range(steps):
+            workload.fetch()
+            watch.time(workload.step)
+        coordinator.send(Turn(*watch.stop()))
+
+
+_WINDOW, _CHANGE = 5, 0.1
+"""Steps of which medians are compared, and by how much they may differ where times are steady."""
+
+
+def _warm_up(workload: Any, device: Any, limit: int) -> tuple[float, float, bool]:
+    """Steps until times are steady. Returns the first step's and a step's time in ms, and whether they became so."""
+    from bench.clock.device import synchronise
+
+    samples: list[float] = []
+    steady = False
+    while len(samples) < limit and not steady:
+        workload.fetch()
+        synchronise(device)
+        begin = time.perf_counter()
+        workload.step()
+        synchronise(device)
+        samples.append(1000 * (time.perf_counter() - begin))
+        steady = is_steady(samples)
+    return samples[0], statistics.median(samples[-_WINDOW:]), steady
+
+
+def is_steady(samples: list[float]) -> bool:
+    """Whether the medians of the last two windows of step times differ by less than a tenth."""
+    if len(samples) < 2 * _WINDOW:
+        return False
+    before = statistics.median(samples[-2 * _WINDOW : -_WINDOW])
+    return abs(statistics.median(samples[-_WINDOW:]) / before - 1) < _CHANGE

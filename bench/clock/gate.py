@@ -1,0 +1,102 @@
+"""What a method must pass before the clock reports a time for it: on this device, in this process.
+
+A fast wrong answer is no time. Two checks in float64: every golden file of the method (its authors' numbers), and
+outputs, auxiliary loss and all gradients against the reference on the CPU, with the study's own settings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.parity import LIMIT, check_file, relative_error
+from models.backbone import Backbone, BackboneSettings, build
+from models.errors import SettingsError
+from models.state import State
+
+GOLDEN = Path(__file__).resolve().parents[2] / "models" / "golden"
+_VOCABULARY, _ROWS, _BLOCKS = 11, 2, 3
+
+
+class ParityMissed(RuntimeError):
+    """The implementation does not compute what it should; it gets no time."""
+
+
+def check(method: str, impl: str, settings: object, block_length: int, device: torch.device) -> str:
+    """Checks an implementation.
+
+    Args:
+        method: its id.
+        impl: how it is computed.
+        settings: its ``Settings``.
+        block_length: T.
+        device: where it will be timed.
+
+    Returns:
+        what it was checked against, in words.
+
+    Raises:
+        ParityMissed: it differs.
+    """
+    proofs = []
+    golden = [path for path in sorted(GOLDEN.glob("*.json")) if _is_of(path, method)]
+    for path in golden:
+        verdict = check_file(path, impl, device=device)
+        if not verdict.ok:
+            raise ParityMissed(f"{method} ({impl}) on {device.type} misses {path.stem}: {'; '.join(verdict.problems)}")
+    if golden:
+        proofs.append(f"{len(golden)} golden file{'s' if len(golden) > 1 else ''}")
+    if impl != "reference" or device.type != "cpu":
+        _check_against_reference(method, impl, settings, block_length, device)
+        proofs.append("the reference on the CPU")
+    return " and ".join(proofs) or "it is the reference"
+
+
+def _is_of(path: Path, method: str) -> bool:
+    from bench.golden_files import read_settings
+
+    try:
+        return read_settings(path).method == method
+    except SettingsError:
+        return False
+
+
+def _check_against_reference(method: str, impl: str, settings: object, block_length: int, device: torch.device) -> None:
+    oracle = _model(method, settings, block_length, "reference")
+    model = _model(method, settings, block_length, impl)
+    model.load_state_dict(oracle.state_dict())
+    model.to(device)
+    expected, found = _run(oracle, torch.device("cpu")), _run(model, device)
+    for name, target in expected.items():
+        off = relative_error(found[name].cpu(), target)
+        if not off <= LIMIT:
+            raise ParityMissed(f"{method} ({impl}) on {device.type} differs from the reference in {name} by {off:.3g}")
+
+
+def _model(method: str, settings: object, block_length: int, impl: str) -> Backbone:
+    backbone = BackboneSettings(layers=2, width=16, feedforward=24, heads=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder, head = nn.Embedding(_VOCABULARY, 16), nn.Linear(16, _VOCABULARY)
+        model = build(method, settings, backbone, block_length, encoder, head, impl)
+    return model.double().eval()
+
+
+def _run(model: Backbone, device: torch.device) -> dict[str, Tensor]:
+    """Outputs, auxiliary losses and gradients over a few blocks; in evaluation mode, so that nothing is drawn."""
+    draws = torch.Generator().manual_seed(1)
+    state: State = model.init_state(_ROWS)
+    arrays: dict[str, Tensor] = {}
+    for block in range(_BLOCKS):
+        tokens = torch.randint(_VOCABULARY, (_ROWS, model.sizes.block_length), generator=draws).to(device)
+        output = model(tokens, state)
+        state = output.state
+        (output.y.log_softmax(-1)[..., 0].mean() + output.aux_loss).backward()
+        arrays[f"outputs of block {block}"] = output.y.detach()
+        arrays[f"auxiliary loss of block {block}"] = output.aux_loss.detach()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            arrays[f"the gradient of {name}"] = parameter.grad
+    return arrays

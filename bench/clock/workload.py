@@ -1,0 +1,272 @@
+"""What the clock times: one training step of a cell's model, or one layer, on real input with its memory full.
+
+Weights stay as the checkpoint has them (the learning rate is too small to move a float), so that every step is taken at
+the spans that training has reached.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from bench.cell import Parts, build_parts
+from bench.spec import CellSpec
+from models.backbone import Backbone
+from models.mixer import Context
+from models.state import State
+from tasks.randomness import uniform
+from tasks.stream import Blocks, StreamBatch
+from tasks.stream_step import enter, loss_divisor, read_block
+from tasks.train_settings import build_optimiser
+
+STILL = 1e-30
+"""A learning rate that changes no weight; every operation of the optimiser takes place all the same."""
+
+EditSpans = Callable[[int, Tensor], Tensor]
+
+
+class Workload(Protocol):
+    """Something to be done again and again."""
+
+    def fill(self) -> None:
+        """Fills the memory. Nothing of this is measured."""
+        ...
+
+    def fetch(self) -> None:
+        """Gets the input of the next step."""
+        ...
+
+    def step(self) -> None:
+        """The step; what is timed."""
+        ...
+
+    def held(self) -> dict[str, float]:
+        """What the memory holds now, as `Backbone.memory` says it."""
+        ...
+
+
+class TrainingStep:
+    """Forward, backward, clipping and optimiser on the blocks of the training stream, outside Lightning's Trainer.
+
+    Args:
+        spec: the cell.
+        weights: the model's, from a checkpoint; None for those it is initialised with.
+        device: where.
+        alive: the share of tokens whose memory stays, for methods that predict spans; None for what is predicted.
+    """
+
+    def __init__(
+        self, spec: CellSpec, weights: dict[str, Tensor] | None, device: torch.device, alive: float | None = None
+    ) -> None:
+        parts = build_parts(replace(spec, train={**spec.train, "learning_rate": STILL, "schedule": "constant"}))
+        if weights is not None:
+            parts.model.load_state_dict(weights)
+        self.train, self.seed, self.device = parts.train, spec.seed, device
+        self.model = parts.model.to(device).train()
+        self.optimiser = build_optimiser(parts.train, self.model.parameters())
+        self.edit_spans = None if alive is None else controlled_spans(self.model, alive)
+        self.autocast = functools.partial(autocast, device, spec.precision)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "16-mixed")
+        self.blocks = blocks(parts)
+        self.state: State | None = None
+        self.batch: StreamBatch | None = None
+        self.count = 0
+
+    def fill(self) -> None:
+        """Reads ceil(horizon / T) blocks."""
+        self.state = filled(self.model, self.blocks, self.device, self.edit_spans, self.autocast)
+
+    def fetch(self) -> None:
+        """The next block, on the device."""
+        self.batch = next(self.blocks).to(self.device)
+
+    def step(self) -> None:
+        """One training step, as `StreamModule.training_step` takes it."""
+        assert self.batch is not None
+        torch.manual_seed(self.count)
+        with self.autocast():
+            read = read_block(
+                self.model,
+                self.batch,
+                self.state,
+                uniform(self.seed, "step", self.count, "shared"),
+                self.train.accumulation,
+                loss_divisor(self.batch.weights.sum()),
+                self._backward,
+                self.edit_spans,
+            )
+        self.state = read.state
+        if read.learns:
+            self.scaler.unscale_(self.optimiser)
+            if self.train.clip > 0:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.train.clip)
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+            self.optimiser.zero_grad()
+            self.model.after_step()
+        self.count += 1
+
+    def held(self) -> dict[str, float]:
+        """What the memory holds, per stream."""
+        assert self.state is not None
+        return self.model.memory(self.state)
+
+    def _backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+
+class EvaluationStep:
+    """A forward pass over the next block of the validation split, in as many rows as validation reads.
+
+    Args:
+        spec, weights, device: as for `TrainingStep`.
+    """
+
+    def __init__(self, spec: CellSpec, weights: dict[str, Tensor] | None, device: torch.device) -> None:
+        parts = build_parts(spec)
+        if weights is not None:
+            parts.model.load_state_dict(weights)
+        self.model, self.device = parts.model.to(device).eval(), device
+        self.autocast = functools.partial(autocast, device, spec.precision)
+        source = parts.task.evaluation_source(parts.task_settings, parts.train, "validation")
+        self.blocks = iter(Blocks(source, source.start(), source.blocks))
+        self.state: State | None = None
+        self.batch: StreamBatch | None = None
+
+    def fill(self) -> None:
+        """Reads ceil(horizon / T) blocks."""
+        self.state = filled(self.model, self.blocks, self.device, None, self.autocast)
+
+    def fetch(self) -> None:
+        """The next block, on the device."""
+        self.batch = next(self.blocks).to(self.device)
+
+    def step(self) -> None:
+        """Reads the block."""
+        assert self.batch is not None
+        with torch.no_grad(), self.autocast():
+            self.state = self.model(self.batch.inputs, enter(self.model, self.state, self.batch)).state
+
+    def held(self) -> dict[str, float]:
+        """What the memory holds, per stream."""
+        assert self.state is not None
+        return self.model.memory(self.state)
+
+
+class LayerStep:
+    """Forward and backward of one layer's mixing rule, on random hidden states.
+
+    Args:
+        spec: a cell of one layer.
+        device: where.
+        alive: as for `TrainingStep`.
+    """
+
+    def __init__(self, spec: CellSpec, device: torch.device, alive: float | None = None) -> None:
+        parts = build_parts(spec)
+        self.model, self.device = parts.model.to(device).train(), device
+        self.shape = (parts.train.batch_size, parts.train.block_length, parts.model.sizes.width)
+        self.draws = torch.Generator().manual_seed(spec.seed)
+        self.mixer = self.model.layers()[0].mixer
+        edit = None if alive is None else controlled_spans(self.model, alive)
+        self.context = Context(
+            norm=nn.Identity(),
+            shared=self.model.shared,
+            randomness=0.5,
+            edit_spans=None if edit is None else functools.partial(edit, 0),
+        )
+        self.state = self.mixer.init_state(self.shape[0])
+        self.x = torch.empty(0)
+        self.weight = torch.empty(0)
+
+    def fill(self) -> None:
+        """Reads ceil(horizon / T) blocks."""
+        for _ in range(math.ceil(self.mixer.horizon() / self.shape[1])):
+            self.fetch()
+            with torch.no_grad():
+                self.state = self.mixer(self.x, self.state, self.context).state
+
+    def fetch(self) -> None:
+        """Hidden states and an output gradient [B, T, E]."""
+        self.x = torch.randn(self.shape, generator=self.draws).to(self.device).requires_grad_()
+        self.weight = torch.randn(self.shape, generator=self.draws).to(self.device)
+
+    def step(self) -> None:
+        """Forward, and the gradients of input and parameters."""
+        mixed = self.mixer(self.x, self.state, self.context)
+        loss = (mixed.y * self.weight).sum()
+        (loss if mixed.aux_loss is None else loss + mixed.aux_loss).backward()
+        self.state = mixed.state
+        self.model.zero_grad()
+
+    def held(self) -> dict[str, float]:
+        """What the memory holds, per stream."""
+        return self.model.memory([self.state])
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision, where the cell has it."""
+    kind = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(device.type, dtype=kind, enabled=precision.endswith("-mixed"))
+
+
+def blocks(parts: Parts) -> Iterator[StreamBatch]:
+    """The blocks of the training stream, without end."""
+    source = parts.task.training_source(
+        parts.task_settings, parts.train, parts.module.seed, range(parts.train.batch_size)
+    )
+    position = source.start()
+    while True:
+        batch = source.read(position)
+        position = batch.position
+        yield batch
+
+
+def filled(
+    model: Backbone,
+    blocks: Iterator[StreamBatch],
+    device: torch.device,
+    edit_spans: EditSpans | None,
+    autocast: Callable[[], Any],
+) -> State:
+    """The state of streams that have gone on for long enough to fill every layer's memory."""
+    horizon = max(block.mixer.horizon() for block in model.layers())
+    state: State | None = None
+    was_training = model.training
+    model.eval()
+    for _ in range(max(1, math.ceil(horizon / model.sizes.block_length))):
+        batch = next(blocks).to(device)
+        with torch.no_grad(), autocast():
+            state = model(batch.inputs, enter(model, state, batch), edit_spans=edit_spans).state
+    model.train(was_training)
+    assert state is not None
+    return state
+
+
+def controlled_spans(model: Backbone, alive: float) -> EditSpans | None:
+    """Spans of which a share `alive` never ends within L + R and the others have ended at once, spread evenly.
+
+    None where the method predicts no spans: then its settings alone say how much stays.
+    """
+    mixer: Any = model.layers()[0].mixer
+    if not mixer.predicts_spans:
+        return None
+    longest, ramp = mixer.settings.max_span, mixer.settings.ramp
+    read = 0
+
+    def edit(layer: int, spans: Tensor) -> Tensor:
+        nonlocal read
+        if layer == 0:
+            read += spans.shape[1]
+        token = torch.arange(read - spans.shape[1], read, device=spans.device)
+        stays = ((token + 1) * alive).floor() > (token * alive).floor()
+        target = torch.where(stays, float(longest), float(-ramp)).to(spans)
+        return target + 0 * spans  # the predictor's gradient costs what it costs
+
+    return edit
