@@ -60,7 +60,7 @@ def _peak(events: list[Any]) -> int:
     mark = next(event for event in events if event.name() == _MARK)
     held = peak = 0
     for event in sorted((event for event in events if event.name() == "[memory]"), key=lambda event: event.start_ns()):
-        if event.device_type() != torch.autograd.DeviceType.CPU:
+        if event.device_type().name != "CPU":
             continue
         before, held = held, held + event.nbytes()
         if mark.start_ns() <= event.start_ns() <= mark.end_ns():

@@ -1,0 +1,62 @@
+"""Ratios of step times, paired by round, with a bootstrap interval over rounds.
+
+Both sides of a round were measured within seconds of each other, so what slows the machine for a while slows both.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Sequence
+
+from bench.clock.rounds import Timed
+from bench.store.result import Row
+
+_RESAMPLES = 2000
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """20th, 50th and 80th percentile, interpolated."""
+    ordered = sorted(values)
+
+    def at(share: float) -> float:
+        place = share * (len(ordered) - 1)
+        low = int(place)
+        high = min(low + 1, len(ordered) - 1)
+        return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+    return at(0.2), at(0.5), at(0.8)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the median over rounds; the same in every call."""
+    draws = random.Random(0)
+    medians = sorted(statistics.median(draws.choices(values, k=len(values))) for _ in range(_RESAMPLES))
+    return medians[round(0.025 * _RESAMPLES)], medians[round(0.975 * _RESAMPLES) - 1]
+
+
+def rows(metric: str, own: Timed, other: Timed) -> list[Row]:
+    """The ratio of medians of each round, and its median over rounds; no row where no round has both."""
+    paired = [
+        statistics.median(mine.samples_ms) / statistics.median(theirs.samples_ms)
+        for mine, theirs in zip(own.rounds, other.rounds, strict=True)
+        if mine is not None and theirs is not None
+    ]
+    return [_row(metric, paired, "ratio")] if paired else []
+
+
+def overhead_rows(trainer: Timed, raw: Timed) -> list[Row]:
+    """What Lightning's Trainer adds to a step and its input, as a share of it: wall times of whole turns."""
+    paired = [
+        (mine.wall_ms / len(mine.samples_ms)) / (theirs.wall_ms / len(theirs.samples_ms)) - 1
+        for mine, theirs in zip(trainer.rounds, raw.rounds, strict=True)
+        if mine is not None and theirs is not None
+    ]
+    return [_row("trainer_overhead", paired, "share")] if paired else []
+
+
+def _row(metric: str, paired: list[float], unit: str) -> Row:
+    p20, p50, p80 = percentiles(paired)
+    low, high = interval(paired) if len(paired) > 1 else (None, None)
+    context = {"low": low, "high": high, "interval": "95 % bootstrap over rounds"}
+    return Row(metric, p50, unit, "train", len(paired), p20, p50, p80, False, context)

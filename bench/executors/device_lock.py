@@ -1,0 +1,59 @@
+"""One lock per device of this machine: cells and trials share it while they run, the clock has it alone.
+
+A second busy process doubles times, so nothing is timed beside a cell, whichever study the cell belongs to.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+class DeviceLock:
+    """An flock on a file in the system's temporary folder; the kernel lets go of it with the process.
+
+    Args:
+        device: ``cpu``, or a CUDA device's name in CUDA_VISIBLE_DEVICES.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.path = Path(tempfile.gettempdir()) / f"spanbench-{os.getuid()}-{device}.lock"
+        self._descriptor: int | None = None
+
+    def share(self) -> None:
+        """Takes the lock beside others who share it; waits while the clock has it."""
+        self._take(fcntl.LOCK_SH)
+
+    def have_alone(self, waiting: Callable[[], None] = lambda: None) -> None:
+        """Takes the lock alone; waits until all who share it have let go, after calling `waiting` once."""
+        try:
+            self._take(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            self._take(fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        """Lets go."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _take(self, how: int) -> None:
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._descriptor, how)
+
+
+def device_name(accelerator: str, cuda: bool, slot: int = 0, count: int = 1) -> str:
+    """What a cell's device is called.
+
+    Args:
+        accelerator: its ``trainer.accelerator``.
+        cuda: whether there is a CUDA device.
+        slot: the executor's place it takes.
+        count: how many CUDA devices there are.
+    """
+    return f"cuda{slot % max(count, 1)}" if cuda and accelerator in ("auto", "gpu", "cuda") else "cpu"
