@@ -13,6 +13,7 @@ from dataclasses import dataclass, is_dataclass, replace
 from types import ModuleType
 from typing import Any
 
+from bench.clock.settings import ClockSettings
 from bench.nearest import nearest
 from bench.presets.preset import COMMON, Preset, StudyKeys, TaskEntry
 from bench.settings import Given, Key, TrainerKeys, as_json, build, keys, located
@@ -45,6 +46,7 @@ class Study:
         cells: what to run, in order: by task, then seed, then method.
         parts: the tasks and methods, by section: ``task.<id>``, ``method.<id>``.
         about: what the preset says of itself.
+        clock: how time and memory are measured after them.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Study:
     cells: list[CellSpec]
     parts: dict[str, Part]
     about: str
+    clock: ClockSettings
 
     @property
     def cards(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -100,6 +103,7 @@ def plan(
     if seeds is not None:
         study_values["seeds"] = Given(list(seeds), "--seeds")
     study: StudyKeys = build(StudyKeys, "", study_values)
+    clock: ClockSettings = build(ClockSettings, "clock", {**preset.clock, **overrides.pop("clock", {})})
     cells: list[CellSpec] = []
     for task in chosen:
         first = [_cell(task, written, preset.tasks[task], overrides, parts) for written in expressions[task]]
@@ -116,13 +120,13 @@ def plan(
                 )
                 for cell in first
             ]
-    return Study(name, preset_name, cells, parts, str(preset.study["about"].value))
+    return Study(name, preset_name, cells, parts, str(preset.study["about"].value), clock)
 
 
 def settable(parts: Mapping[str, Part]) -> list[Key]:
     """Every key that ``--set`` takes where a study has these tasks and methods."""
     found = [key for key in keys(StudyKeys, "") if key.key not in _NOT_SETTABLE]
-    for section, cls in _common_classes().items():
+    for section, cls in (*_common_classes().items(), ("clock", ClockSettings)):
         found += keys(cls, section)
     for section, part in parts.items():
         if section.startswith("method."):
@@ -175,7 +179,7 @@ def _overrides(assignments: Iterable[str], parts: Mapping[str, Part]) -> Layers:
                     present = [part.removeprefix(f"{kind}.") for part in parts if part.startswith(kind)]
                     remedy = f"Its {kind}s are {', '.join(present)}."
                     raise SettingsError(key, f"the study has no cell of the {kind} {name}", remedy, "--set")
-            case [section, field] if section in COMMON:
+            case [section, field] if section in (*COMMON, "clock"):
                 pass
             case [field] if field in StudyKeys.__dataclass_fields__ and field not in _NOT_SETTABLE:
                 section = ""

@@ -96,7 +96,11 @@ def run(args: argparse.Namespace) -> int:
     jobs = args.jobs or default_jobs(study.cells)
     done = run_study(out, study.cells, jobs=jobs, retry=args.retry, quiet=args.quiet, **labels)
     code, report = done.exit_code, None
-    if not done.interrupted:
+    interrupted = done.interrupted
+    if not interrupted and study.clock.enabled:
+        interrupted = not _clock(out, study, args.quiet)
+        code = 130 if interrupted else code
+    if not interrupted:
         try:
             report, text = build_report(out)
         except ReportError as error:
@@ -107,6 +111,21 @@ def run(args: argparse.Namespace) -> int:
                 print(text)
     print(json.dumps({**done.to_json(), "report": report}))
     return code
+
+
+def _clock(out: Path, study: Study, quiet: bool) -> bool:
+    """The clock phase. Returns False where Ctrl-C ended it; what had been measured of other tasks is kept."""
+    from bench.clock.phase import clock_study
+    from bench.executors.progress import StageLine
+
+    line = StageLine(quiet)
+    try:
+        clock_study(out, study.cells, study.clock, tell=line)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        line.close()
+    return True
 
 
 def _write_specs(out: Path, study: Study, labels: dict[str, Any], quiet: bool) -> int:

@@ -141,6 +141,36 @@ def make(quiet: bool) -> Progress:
     return LiveTable() if sys.stdout.isatty() else PlainLines()
 
 
+class StageLine:
+    """Shows what a longer piece of work is at: one changing line on a terminal, a line every few seconds elsewhere."""
+
+    _EVERY_S = 5.0
+
+    def __init__(self, quiet: bool) -> None:
+        self._status: Any = None
+        self._quiet, self._last = quiet, -self._EVERY_S
+        if not quiet and sys.stdout.isatty():
+            from rich.console import Console
+
+            self._status = Console(highlight=False).status("")
+            self._status.start()
+
+    def __call__(self, line: str) -> None:
+        """Shows a line."""
+        if self._status is not None:
+            with _without_reader():
+                self._status.update(line)
+        elif not self._quiet and time.monotonic() - self._last >= self._EVERY_S:
+            self._last = time.monotonic()
+            _print(line, sys.stdout)
+
+    def close(self) -> None:
+        """Takes the line away."""
+        if self._status is not None:
+            with _without_reader():
+                self._status.stop()
+
+
 def end_of(state: CellState) -> str:
     """How a cell ended, in one line: status, id, main metric or reason, wall time."""
     parts = [f"{state.status:<11} {state.cell}"]

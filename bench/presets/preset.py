@@ -4,6 +4,7 @@
     seeds: [0]
     threads: 1
     time_limit_s: 600
+    clock: {rounds: 10, steps: 30, seconds: 5}
     tasks:
       enwik8:
         task: {...}
@@ -29,6 +30,7 @@ from typing import Any
 
 import yaml
 
+from bench.clock.settings import ClockSettings
 from bench.nearest import nearest
 from bench.settings import Given, build
 from bench.spec import join_variant, split_expression
@@ -91,6 +93,8 @@ class Preset:
 
     study: dict[str, Given]
     """The keys of StudyKeys."""
+    clock: dict[str, Given]
+    """The keys of ClockSettings."""
     tasks: dict[str, TaskEntry]
     """Task id to its entry, in the file's order."""
     source: str
@@ -119,18 +123,20 @@ def read(path: Path, source: str) -> Preset:
         problem = " ".join(str(error).split())
         raise SettingsError("--config", f"{source} is not valid YAML: {problem}", "Correct the file.") from error
     table = _table(content, "preset", source)
-    study = {key: Given(value, source) for key, value in table.items() if key != "tasks"}
-    known = [*StudyKeys.__dataclass_fields__, "tasks"]
+    study = {key: Given(value, source) for key, value in table.items() if key not in ("tasks", "clock")}
+    known = [*StudyKeys.__dataclass_fields__, "clock", "tasks"]
     for key in table:
         if key not in known:
             raise SettingsError(key, "there is no such key", nearest(key, known), source)
     if "about" not in study:
         raise SettingsError("about", "is missing", "Begin the file with a line that says what it is for.", source)
     build(StudyKeys, "", study)
+    clock = _values(table.get("clock"), "clock", source)
+    build(ClockSettings, "clock", clock)
     tasks = _table(table.get("tasks"), "tasks", source)
     if not tasks:
         raise SettingsError("tasks", "the file names no task", "List at least one under `tasks:`.", source)
-    return Preset(study, {name: _task_entry(name, entry, source) for name, entry in tasks.items()}, source)
+    return Preset(study, clock, {name: _task_entry(name, entry, source) for name, entry in tasks.items()}, source)
 
 
 def _task_entry(task: str, content: Any, source: str) -> TaskEntry:
@@ -140,11 +146,7 @@ def _task_entry(task: str, content: Any, source: str) -> TaskEntry:
     for key in table:
         if key not in known:
             raise SettingsError(f"{place}.{key}", "there is no such key", nearest(key, known), source)
-    sections = {
-        key: {name: Given(value, f"{source}, {place}.{key}") for name, value in _table(part, place, source).items()}
-        for key in ("task", *COMMON)
-        for part in [table.get(key) or {}]
-    }
+    sections = {key: _values(table.get(key), f"{place}.{key}", source) for key in ("task", *COMMON)}
     methods: dict[str, dict[str, Given]] = {}
     for expression, entry in _table(table.get("methods") or {}, f"{place}.methods", source).items():
         where = f"{place}.methods.{expression}"
@@ -166,6 +168,11 @@ def _task_entry(task: str, content: Any, source: str) -> TaskEntry:
                 remedy = "Only train.* and backbone.* may stand under `default`, which is for methods it does not know."
                 raise SettingsError(f"{where}.{key}", "is a method's own setting", remedy, source)
     return TaskEntry(sections["task"], {key: sections[key] for key in COMMON}, methods)
+
+
+def _values(content: Any, place: str, source: str) -> dict[str, Given]:
+    """The settings of a section, each with where it was written; none where the section is left out."""
+    return {name: Given(value, f"{source}, {place}") for name, value in _table(content or {}, place, source).items()}
 
 
 def _table(content: Any, key: str, source: str) -> dict[str, Any]:
