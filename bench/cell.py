@@ -24,6 +24,7 @@ from bench.cell_progress import Progress
 from bench.checkpoints import Checkpoints
 from bench.checkpoints import load as load_checkpoint
 from bench.metrics_log import MetricsLog
+from bench.out_of_memory import is_out_of_memory
 from bench.plugins import restore_plugins
 from bench.spec import CellSpec
 from bench.store.cell_folder import CellFolder
@@ -129,6 +130,8 @@ def run_cell(spec: CellSpec, folder: CellFolder, claim: Claim | None, fresh: boo
     except Exception as error:
         trace = traceback.format_exc()
         print(trace, flush=True)
+        if is_out_of_memory(error):
+            return Result(spec.id, Status.OOM, str(error).splitlines()[0] or "out of memory", trace)
         return Result(spec.id, Status.ERROR, f"{type(error).__name__}: {error}", trace)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench.executors import memory_limit as memory_limits
 from bench.executors import progress, verdict
 from bench.executors.interrupt import Interrupt
 from bench.executors.jobs import CELL_FUNCTION, Ended, Executor, How, Job
@@ -70,6 +71,7 @@ def run_study(
     preset: str = "",
     titles: Mapping[str, Mapping[str, Any]] | None = None,
     command: Mapping[str, Any] | None = None,
+    memory_limit: int | None = None,
     cell_function: str = CELL_FUNCTION,
     make_executor: Callable[[int, Callable[[str], None]], Executor] = LocalExecutor,
 ) -> Summary:
@@ -82,6 +84,7 @@ def run_study(
         retry: oom, failed, stale or all: which results are replaced. The replaced ones are kept.
         quiet: print nothing but problems.
         preset, titles, command: for the manifest, see `manifest.merge`.
+        memory_limit: bytes that each cell on the CPU may allocate; None for a share of what is free.
         cell_function: what runs a cell, see `jobs.CELL_FUNCTION`.
         make_executor: called with `jobs` and a function that shows a problem.
 
@@ -97,7 +100,9 @@ def run_study(
     try:
         with Interrupt() as interrupt:
             listed, damage = manifest.merge(study_dir, specs, preset=preset, titles=titles, command=command)
-            run = _Run(study_dir, specs, cell_function, listed.metric, show, interrupt, make_executor(jobs, show.warn))
+            executor = make_executor(jobs, show.warn)
+            limit = memory_limit if memory_limit is not None else memory_limits.default(jobs)
+            run = _Run(study_dir, specs, cell_function, limit, listed.metric, show, interrupt, executor)
             if damage is not None:
                 run.found_damaged(f"{damage}; it is made again, and the old one is kept beside it")
             run.plan(retry)
@@ -116,6 +121,7 @@ class _Run:
         study_dir: Path,
         specs: list[Spec],
         cell_function: str,
+        memory_limit: int | None,
         metric: Callable[[str], str | None],
         show: Progress,
         interrupt: Interrupt,
@@ -130,7 +136,9 @@ class _Run:
         for spec in specs:
             folder = manifest.cell_folder(study_dir, spec.id)
             data = spec.to_json()
-            self._jobs[spec.id] = Job(spec.id, folder.path, data, cell_function=cell_function)
+            self._jobs[spec.id] = Job(
+                spec.id, folder.path, data, memory_limit=memory_limit, cell_function=cell_function
+            )
             self._metrics[spec.id] = metric(str(data.get("task", "")))
         self._folders = {cell: manifest.cell_folder(study_dir, cell) for cell in self._jobs}
         self._waiting: deque[str] = deque()

@@ -47,6 +47,7 @@ class Study:
         parts: the tasks and methods, by section: ``task.<id>``, ``method.<id>``.
         about: what the preset says of itself.
         clock: how time and memory are measured after them.
+        memory_limit: bytes that a cell on the CPU may allocate; None for a share of what is free.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Study:
     parts: dict[str, Part]
     about: str
     clock: ClockSettings
+    memory_limit: int | None
 
     @property
     def cards(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -120,13 +122,14 @@ def plan(
                 )
                 for cell in first
             ]
-    return Study(name, preset_name, cells, parts, str(preset.study["about"].value), clock)
+    limit = None if study.memory_limit_gb is None else int(study.memory_limit_gb * 1e9)
+    return Study(name, preset_name, cells, parts, str(preset.study["about"].value), clock, limit)
 
 
 def settable(parts: Mapping[str, Part]) -> list[Key]:
     """Every key that ``--set`` takes where a study has these tasks and methods."""
     found = [key for key in keys(StudyKeys, "") if key.key not in _NOT_SETTABLE]
-    for section, cls in (*_common_classes().items(), ("clock", ClockSettings)):
+    for section, cls in {**_common_classes(), "clock": ClockSettings}.items():
         found += keys(cls, section)
     for section, part in parts.items():
         if section.startswith("method."):

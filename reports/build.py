@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.store.atomic import write_bytes
 from bench.store.frame import load
+from reports.efficiency import efficiency_table, frame
 from reports.page import lines_frame, page, quality_tables
 
 
@@ -30,6 +31,7 @@ def build_report(study: Path) -> tuple[str, list[Path]]:
     contents = {
         "report.md": text,
         "quality.csv": lines_frame(tables).to_csv(index=False),
+        "efficiency.csv": frame([found for table in tables if (found := efficiency_table(table))]).to_csv(index=False),
         "rows.csv": rows.to_csv(index=False),
     }
     for name, content in contents.items():

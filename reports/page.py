@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from reports.efficiency import efficiency_table
+from reports.efficiency import markdown as efficiency_markdown
 from reports.groups import Group, groups
 from reports.markdown import table as markdown_table
 from reports.quality import QualityTable, markdown, quality_table
@@ -39,6 +41,9 @@ def page(table: pd.DataFrame, tables: Sequence[QualityTable]) -> str:
         parts.append(about)
     for quality in tables:
         parts += [f"## {quality.task_label}", markdown(quality), _reading(quality, table)]
+        efficiency = efficiency_table(quality)
+        if efficiency is not None:
+            parts += [f"### {quality.task_label}: time and memory", efficiency_markdown(efficiency)]
     parts += [_not_ok(table), _damaged(table), _origin(table)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -138,7 +143,7 @@ def _origin(table: pd.DataFrame) -> str:
         f"PyTorch {values('torch')}, Lightning {values('lightning')}, Python {values('python')}.",
         f"Code: {', '.join(commit[:12] for commit in dict.fromkeys(done['commit'].dropna()))}"
         + (", with uncommitted changes." if bool(done["dirty"].fillna(False).any()) else "."),
-        f"Cells took {_minutes(done['seconds'])} each; nothing here is a timing.",
+        f"Cells took {_minutes(done['seconds'])} each; those are no timings.",
     ]
     return "## Where the numbers come from\n\n" + "\n".join(f"- {line}" for line in lines)
 

@@ -94,7 +94,9 @@ def run(args: argparse.Namespace) -> int:
     from bench.runner import run_study
 
     jobs = args.jobs or default_jobs(study.cells)
-    done = run_study(out, study.cells, jobs=jobs, retry=args.retry, quiet=args.quiet, **labels)
+    done = run_study(
+        out, study.cells, jobs=jobs, retry=args.retry, quiet=args.quiet, memory_limit=study.memory_limit, **labels
+    )
     code, report = done.exit_code, None
     interrupted = done.interrupted
     if not interrupted and study.clock.enabled:

@@ -23,17 +23,13 @@ class DeviceLock:
         self.path = Path(tempfile.gettempdir()) / f"spanbench-{os.getuid()}-{device}.lock"
         self._descriptor: int | None = None
 
-    def share(self) -> None:
-        """Takes the lock beside others who share it; waits while the clock has it."""
-        self._take(fcntl.LOCK_SH)
+    def share(self, waiting: Callable[[], None] = lambda: None) -> None:
+        """Takes the lock beside others who share it. While the clock has it, waits, after calling `waiting` once."""
+        self._take(fcntl.LOCK_SH, waiting)
 
     def have_alone(self, waiting: Callable[[], None] = lambda: None) -> None:
-        """Takes the lock alone; waits until all who share it have let go, after calling `waiting` once."""
-        try:
-            self._take(fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            self._take(fcntl.LOCK_EX)
+        """Takes the lock alone. While others share it, waits, after calling `waiting` once."""
+        self._take(fcntl.LOCK_EX, waiting)
 
     def release(self) -> None:
         """Lets go."""
@@ -41,10 +37,14 @@ class DeviceLock:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _take(self, how: int) -> None:
+    def _take(self, how: int, waiting: Callable[[], None]) -> None:
         if self._descriptor is None:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._descriptor, how)
+        try:
+            fcntl.flock(self._descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(self._descriptor, how)
 
 
 def device_name(accelerator: str, cuda: bool, slot: int = 0, count: int = 1) -> str:

@@ -28,6 +28,8 @@ class Job:
     """Whether nothing of that result's attempt may be gone on from."""
     stood_still: Heartbeat | None = None
     """Another machine's heartbeat in the folder that was watched for long enough."""
+    memory_limit: int | None = None
+    """Bytes that a cell on the CPU may allocate; None for no limit."""
     cell_function: str = CELL_FUNCTION
     slot: int = 0
     """Which of the executor's places it takes; decides its GPU where there are several. Set by the executor."""

@@ -183,6 +183,8 @@ class _Child:
             if word == process.CLAIMED:
                 limit = self.job.time_limit_s
                 self.deadline = float("inf") if limit is None else time.monotonic() + limit + _OVERRUN_S
+            elif word == process.WAITING:
+                self.deadline = float("inf")
             elif word == process.HELD:
                 self.held = True
             elif word == process.UNCLEAN:

@@ -22,7 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from bench.executors import fork_server
+from bench.executors import fork_server, memory_limit
+from bench.executors.device_lock import DeviceLock, device_name
 from bench.executors.jobs import CELL_FUNCTION, Job
 from bench.spec import CellSpec
 from bench.store import attempt, provenance
@@ -33,8 +34,9 @@ from bench.store.fingerprint import cell_fingerprint
 from bench.store.result import Result
 from bench.store.statuses import Status
 
-CLAIMED, HELD, UNCLEAN = "claimed", "held", "unclean"
-"""What a process tells its runner: one tuple, this word first."""
+CLAIMED, HELD, UNCLEAN, WAITING = "claimed", "held", "unclean", "waiting"
+"""What a process tells its runner: one tuple, this word first. WAITING comes before CLAIMED where the clock has the
+device for itself; the time limit begins with CLAIMED."""
 
 ORPHANED = 74
 """Exit code of a process whose runner is gone; nobody reads it."""
@@ -68,6 +70,7 @@ def enter(job: Job, runner: Connection) -> None:
         held.release()
         return
     _log_to(folder.log_path)
+    device_lock(job).share(waiting=lambda: runner.send((WAITING,)))  # until the process ends
     runner.send((CLAIMED,))
     for remark in remarks:
         print(remark)
@@ -89,6 +92,8 @@ def _run(job: Job, folder: CellFolder, held: Claim) -> None:
         spec = CellSpec.from_json(job.spec, folder.spec_path)
         use_threads(spec.threads)
         _use_device(spec, job.slot)
+        if job.memory_limit is not None and spec.trainer.get("accelerator") == "cpu":
+            memory_limit.apply(job.memory_limit)
         noted = _note(folder, spec, job.cell_function)
         if job.time_limit_s is not None:
             TimeLimit(job.time_limit_s, held, noted, finish, began).start()
@@ -98,6 +103,17 @@ def _run(job: Job, folder: CellFolder, held: Claim) -> None:
         noted = attempt.read(folder) or attempt.note(folder, None, provenance.collect("cpu"))
         result = noted.complete(failure(job.cell, error), time.monotonic() - began)
     finish(result)
+
+
+def device_lock(job: Job) -> DeviceLock:
+    """The lock on the device that a cell is going to run on."""
+    accelerator = str(job.spec.get("trainer", {}).get("accelerator", "auto"))
+    if accelerator == "cpu":
+        return DeviceLock("cpu")
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return DeviceLock(device_name(accelerator, count > 0, job.slot, count))
 
 
 def run_here(folder: CellFolder, spec: CellSpec, cell_function: str = CELL_FUNCTION) -> Result | None:

@@ -54,6 +54,8 @@ class StudyKeys:
     """CPU threads of each cell's process."""
     time_limit_s: float | None = None
     """Seconds after which a cell is ended with status timeout; null for no limit."""
+    memory_limit_gb: float | None = None
+    """GB (10^9 bytes) that a cell on the CPU may allocate before it ends as oom; null: a share of what is free."""
 
     def __post_init__(self) -> None:
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
@@ -62,6 +64,8 @@ class StudyKeys:
             raise SettingsError("threads", f"is {self.threads}", "Give at least 1.")
         if self.time_limit_s is not None and self.time_limit_s <= 0:
             raise SettingsError("time_limit_s", f"is {self.time_limit_s}", "Give seconds, or null for no limit.")
+        if self.memory_limit_gb is not None and self.memory_limit_gb <= 0:
+            raise SettingsError("memory_limit_gb", f"is {self.memory_limit_gb}", "Give GB, or null for a share.")
 
 
 @dataclass(frozen=True)

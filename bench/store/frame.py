@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.store import manifest
+from bench.store import clock_file, manifest
+from bench.store.clock_file import ClockFile
 from bench.store.fingerprint import Today
 from bench.store.manifest import Manifest
 from bench.store.resume import is_stale
@@ -85,7 +86,8 @@ def load(study_dir: Path) -> pandas.DataFrame:
     """All rows of a study.
 
     A cell without rows (still to run, out of memory, failed) has one line with its status and no metric, so that
-    nothing that was asked for goes missing. A file that cannot be read is never taken for a result: its cell's status
+    nothing that was asked for goes missing. What the clock measured follows after the cells' own rows, with the status
+    and the device of the clock. A file that cannot be read is never taken for a result: its cell's status
     is ``damaged``, and ``table.attrs["damaged"]`` names it. ``stale`` says that the result was made by other code than
     today's; it is NA where that cannot be known.
 
@@ -108,6 +110,11 @@ def load(study_dir: Path) -> pandas.DataFrame:
         folder = manifest.cell_folder(study_dir, cell["cell"])
         lines += _lines(manifest.study_name(study_dir), cell, cell_state(folder, metric_of(listed, cell)), today)
         damaged += damage_in(folder)
+    specs = {cell["cell"]: cell for cell in listed.cells}
+    clocks, broken = clock_file.read_all(study_dir)
+    damaged += broken
+    for measured in clocks:
+        lines += _clock_lines(manifest.study_name(study_dir), measured, specs)
     table = pandas.DataFrame(lines, columns=list(COLUMNS)).astype(_TYPES)
     table.attrs.update(_about(manifest.study_name(study_dir), listed, damaged))
     return table
@@ -130,3 +137,17 @@ def _lines(study: str, cell: Mapping[str, Any], state: CellState, today: Today) 
     shared |= {"stale": is_stale(result, cell, today), "started": result.started, "seconds": result.seconds}
     shared["attempt"] = result.attempt
     return [shared | {name: getattr(row, name) for name in _ROW} for row in result.rows] or [shared]
+
+
+def _clock_lines(study: str, measured: ClockFile, specs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The table's lines for one task's clock file."""
+    lines = []
+    for method in measured.methods:
+        if method.cell not in specs:
+            continue
+        shared: dict[str, Any] = {"study": study, "cell": method.cell, "status": method.status, "reason": method.reason}
+        shared |= {name: specs[method.cell].get(name) for name in _SPEC}
+        shared |= {name: measured.provenance.get(name) for name in _ORIGIN}
+        shared |= {"fingerprint": method.fingerprint, "started": measured.started, "seconds": measured.seconds}
+        lines += [shared | {name: getattr(row, name) for name in _ROW} for row in method.rows]
+    return lines
