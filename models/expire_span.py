@@ -70,9 +70,9 @@ class Settings:
 def sized(slots: int, alive: float, block_length: int) -> Settings:
     """Settings under which a memory can stay for `slots` positions; which share stays is for the spans to say."""
     ramp = Settings.ramp
-    if slots <= ramp:
+    if slots < ramp:
         raise Unsupported(f"{slots} positions are not longer than the ramp of {ramp}")
-    return Settings(max_span=slots - ramp, ramp=ramp)
+    return Settings(max_span=slots - ramp + 1, ramp=ramp)  # a memory is alive while its age is less than e + R
 
 
 def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:

@@ -58,7 +58,7 @@ def clock_study(
         if not chosen:
             continue
         accelerator = str(chosen[0].trainer.get("accelerator", "auto"))
-        facts = _provenance(accelerator, chosen[0].threads)
+        facts = machine(accelerator, chosen[0].threads)
         codes = {spec.id: clock_fingerprint(spec) for spec in chosen}
         if not again and _is_measured(study_dir, label, codes, settings, facts):
             tell(f"{label}: measured before")
@@ -111,7 +111,7 @@ def _is_measured(
     )
 
 
-def _provenance(accelerator: str, threads: int) -> dict[str, Any]:
+def machine(accelerator: str, threads: int) -> dict[str, Any]:
     """What the machine is, found out in a process of its own: this one must not start CUDA."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context

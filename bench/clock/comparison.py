@@ -1,0 +1,214 @@
+"""Controlled comparisons: every method at the same context and share of living memories, on untrained weights.
+
+What training would decide (how much is remembered) is set here, so that cost can be read as a function of it. All
+entries of one context take turns with each other; their memory is measured one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.clock import ratios
+from bench.clock.contestant import Failure, Order
+from bench.clock.phase import BASELINE
+from bench.clock.rounds import Timed, ask, run
+from bench.clock.settings import ClockSettings
+from bench.spec import CellSpec
+from bench.store.statuses import Status
+from models.backbone import BackboneSettings
+from models.errors import SettingsError, Unsupported
+from models.registry import METHODS
+from tasks import enwik8
+from tasks.train_settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The model and the block that are compared.
+
+    Args:
+        scope: ``step`` (a whole training step of a model on enwik8-4M) or ``layer`` (one layer's mixing rule).
+        batch: B rows; heads: H; head_dim: D, E = H D; block: T tokens; layers: N, 1 where the scope is a layer.
+        precision: as Lightning names it; threads: CPU threads; accelerator: where.
+    """
+
+    scope: str = "step"
+    batch: int = 4
+    heads: int = 4
+    head_dim: int = 64
+    block: int = 256
+    layers: int = 4
+    precision: str = "32-true"
+    threads: int = 1
+    accelerator: str = "auto"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a comparison."""
+
+    method: str
+    impl: str
+    context: int
+    alive: float
+
+    @property
+    def name(self) -> str:
+        """For people: ``expire_span, reference, 2048 slots, 10 % alive``."""
+        return f"{self.method}, {self.impl}, {self.context} slots, {100 * self.alive:g} % alive"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was measured of an entry.
+
+    Args:
+        time_ms_p50: of a step; with 20th and 80th percentile.
+        time_ratio: to Transformer-XL at the same context, median over rounds, with its interval.
+        peak_bytes: peak memory over static.
+        static_bytes: weights, gradients, optimiser.
+        state_bytes: of one layer's memory per stream; slots_alive, slots_allocated likewise.
+        status: ok, or why something is missing, with the reason.
+    """
+
+    method: str
+    impl: str
+    context: int
+    alive: float
+    time_ms_p50: float | None
+    time_ms_p20: float | None
+    time_ms_p80: float | None
+    steps: int
+    time_ratio: float | None
+    time_ratio_low: float | None
+    time_ratio_high: float | None
+    peak_bytes: int | None
+    static_bytes: int | None
+    state_bytes: float | None
+    slots_alive: float | None
+    slots_allocated: float | None
+    status: str
+    reason: str
+    samples_ms: list[list[float] | None]
+
+
+def entries(
+    methods: Sequence[str], impls: Sequence[str], contexts: Sequence[int], alive: Sequence[float]
+) -> list[Entry]:
+    """All combinations; ``auto`` is each method's first impl, and a method without an impl is left out of it.
+
+    Raises SettingsError where no method has an impl that was asked for.
+    """
+    found: list[Entry] = []
+    for context in contexts:
+        for method in methods:
+            METHODS.check(method, "--methods")
+            known = METHODS.card(method)["impls"]
+            for impl in dict.fromkeys(known[0] if impl == "auto" else impl for impl in impls):
+                if impl in known:
+                    found += [Entry(method, impl, context, share) for share in alive]
+    have = {entry.impl for entry in found}
+    for impl in impls:
+        if impl != "auto" and impl not in have:
+            raise SettingsError("--impls", f"none of these methods has an impl {impl!r}", "See `python -m bench list`.")
+    return found
+
+
+def spec_of(entry: Entry, shape: Shape) -> CellSpec:
+    """The cell that an entry stands for. Raises Unsupported where a method has no such size, SettingsError."""
+    module = METHODS.load(entry.method)
+    sized: Callable[[int, float, int], Any] | None = getattr(module, "sized", None)
+    if sized is None:
+        raise Unsupported(f"{entry.method} has no function `sized`, so its size cannot be set")
+    width = shape.heads * shape.head_dim
+    layers = 1 if shape.scope == "layer" else shape.layers
+    backbone = BackboneSettings(layers, width, 4 * width, shape.heads, shape.head_dim)
+    train = TrainSettings(batch_size=shape.batch, block_length=shape.block)
+    return CellSpec(
+        task="enwik8",
+        task_label="enwik8-4M",
+        task_version=enwik8.CARD["version"],  # type: ignore[arg-type]
+        task_settings=asdict(enwik8.Settings()),
+        method=entry.method,
+        variant="",
+        method_settings=asdict(sized(entry.context, entry.alive, shape.block)),
+        impl=entry.impl,
+        backbone=asdict(backbone),
+        train=asdict(train),
+        trainer={"accelerator": shape.accelerator},
+        precision=shape.precision,
+        seed=0,
+        threads=shape.threads,
+    )
+
+
+def compare(
+    asked: Sequence[Entry], shape: Shape, settings: ClockSettings, tell: Callable[[str], None] = lambda line: None
+) -> list[Compared]:
+    """Measures all entries, context by context; whoever calls holds the lock on the device."""
+    found: list[Compared] = []
+    for context in dict.fromkeys(entry.context for entry in asked):
+        found += _at_one_context([entry for entry in asked if entry.context == context], shape, settings, tell)
+    return found
+
+
+def _at_one_context(
+    asked: Sequence[Entry], shape: Shape, settings: ClockSettings, tell: Callable[[str], None]
+) -> list[Compared]:
+    orders: dict[str, Order] = {}
+    refused: dict[str, Failure] = {}
+    for entry in asked:
+        try:
+            spec = spec_of(entry, shape).to_json()
+        except Unsupported as error:
+            refused[entry.name] = Failure(Status.UNSUPPORTED, str(error))
+            continue
+        orders[entry.name] = Order(spec, shape.scope, alive=entry.alive, warmup_steps=settings.warmup_steps)
+    timed = run(orders, settings, lambda line: tell(f"time: {line}"))
+    baseline = next((timed[entry.name] for entry in asked if entry.method == BASELINE and entry.name in timed), None)
+    what = "train memory" if shape.scope == "step" else "layer memory"
+    found = []
+    for entry in asked:
+        if entry.name in refused:
+            found.append(_compared(entry, None, refused[entry.name], None))
+            continue
+        tell(f"memory: {entry.name}")
+        memory = ask(Order(orders[entry.name].spec, what, alive=entry.alive))
+        found.append(_compared(entry, timed[entry.name], memory, baseline))
+    return found
+
+
+def _compared(entry: Entry, timed: Timed | None, memory: Any, baseline: Timed | None) -> Compared:
+    turns = [] if timed is None else timed.rounds
+    samples = [ms for turn in turns if turn is not None for ms in turn.samples_ms]
+    p20, p50, p80 = ratios.percentiles(samples) if samples else (None, None, None)
+    ratio = (
+        ratios.rows("time_to_transformer_xl", timed, baseline) if timed and baseline and timed is not baseline else []
+    )
+    held = {} if timed is None or timed.ready is None else timed.ready.held
+    failures = [timed.failure] if timed is not None and timed.failure is not None else []
+    figures: dict[str, float] = {}
+    if isinstance(memory, Failure):
+        failures.append(memory)
+    elif memory is not None:
+        figures = memory
+    return Compared(
+        **asdict(entry),
+        time_ms_p50=p50,
+        time_ms_p20=p20,
+        time_ms_p80=p80,
+        steps=len(samples),
+        time_ratio=ratio[0].value if ratio else None,
+        time_ratio_low=ratio[0].context["low"] if ratio else None,
+        time_ratio_high=ratio[0].context["high"] if ratio else None,
+        peak_bytes=int(figures["extra"]) if figures else None,
+        static_bytes=int(figures["static"]) if figures else None,
+        state_bytes=held.get("state_bytes"),
+        slots_alive=held.get("slots_alive"),
+        slots_allocated=held.get("slots_allocated"),
+        status=(failures[0].status if failures else Status.OK).value,
+        reason="; ".join(dict.fromkeys(failure.reason for failure in failures)),
+        samples_ms=[None if turn is None else [round(ms, 4) for ms in turn.samples_ms] for turn in turns],
+    )

@@ -1,0 +1,188 @@
+"""Measures time and memory: of a study's methods again, or of methods side by side at sizes of your choice.
+
+Without a study, methods are compared on untrained weights, at given contexts and shares of memories alive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from models.errors import SettingsError
+
+if TYPE_CHECKING:
+    from bench.clock.comparison import Compared
+
+T = TypeVar("T")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", nargs="?", type=Path, metavar="runs/NAME", help="a study, to measure again")
+    parser.add_argument("--methods", metavar="A,B", help="which methods (default: all)")
+    parser.add_argument("--impls", default="auto", metavar="A,B", help="how they are computed (default: %(default)s)")
+    parser.add_argument("--contexts", default="1024,4096", metavar="N,N", help="positions seen (default: %(default)s)")
+    parser.add_argument("--alive", default="1", metavar="S,S", help="shares of memories alive (default: %(default)s)")
+    parser.add_argument(
+        "--scope", choices=("step", "layer"), default="step", help="what is timed (default: %(default)s)"
+    )
+    for name, default, about in (
+        ("batch", 4, "rows"),
+        ("heads", 4, "heads"),
+        ("head-dim", 64, "width of a head"),
+        ("block", 256, "tokens of a block"),
+        ("layers", 4, "layers of the model"),
+        ("threads", 1, "CPU threads"),
+        ("rounds", 10, "turns of each"),
+        ("steps", 30, "timed steps of each, at least"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{about} (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="timed seconds of each, at least")
+    parser.add_argument("--precision", default="32-true", help="as Lightning names it (default: %(default)s)")
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE", help="a method of your own")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep all figures and raw samples in a file")
+
+
+def run(args: argparse.Namespace) -> int:
+    for name in ("batch", "heads", "head_dim", "block", "layers", "threads"):
+        if getattr(args, name) < 1:
+            raise SettingsError(f"--{name.replace('_', '-')}", f"is {getattr(args, name)}", "Give at least 1.")
+    return _study(args) if args.study is not None else _compare(args)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    contexts = _list("--contexts", args.contexts, int, "whole numbers, such as 1024,4096")
+    alive = _list("--alive", args.alive, float, "shares, such as 1,0.5,0.1")
+    for share in alive:
+        if not 0 < share <= 1:
+            raise SettingsError("--alive", f"{share:g} is not a share", "Give numbers above 0, and 1 at most.")
+    from bench.spec import PRECISIONS
+
+    if args.precision not in PRECISIONS:
+        raise SettingsError("--precision", f"{args.precision!r} is not known", f"Known: {', '.join(PRECISIONS)}.")
+
+    from bench.clock.comparison import Shape, compare, entries, spec_of
+    from bench.clock.phase import machine
+    from bench.clock.settings import ClockSettings
+    from bench.executors.device_lock import DeviceLock, device_name
+    from bench.executors.progress import StageLine
+    from bench.plugins import add_plugins
+    from bench.store import atomic
+    from models.errors import Unsupported
+    from models.registry import METHODS
+
+    add_plugins(args.plugin)
+    methods = args.methods.split(",") if args.methods else METHODS.names()
+    asked = entries(methods, args.impls.split(","), contexts, alive)
+    names = ("scope", "batch", "heads", "head_dim", "block", "layers", "precision", "threads", "accelerator")
+    shape = Shape(**{name: getattr(args, name) for name in names})
+    settings = ClockSettings(rounds=args.rounds, steps=args.steps, seconds=args.seconds)
+    for entry in asked:  # what cannot work is said before anything is measured
+        try:
+            spec_of(entry, shape)
+        except Unsupported:
+            continue
+    facts = machine(args.accelerator, args.threads)
+    line = StageLine(args.quiet)
+    lock = DeviceLock(device_name(args.accelerator, facts["driver"] is not None))
+    try:
+        lock.have_alone(lambda: line("waiting for the device: cells are running on it"))
+        found = compare(asked, shape, settings, line)
+    finally:
+        lock.release()
+        line.close()
+    rows = [vars(compared) for compared in found]
+    if args.out is not None:
+        about = {"shape": vars(shape), "clock": vars(settings), "provenance": facts}
+        atomic.write_json(args.out, {**about, "rows": rows})
+    if not args.quiet:
+        print(table(found, facts["device"]))
+    print(json.dumps({"device": facts["device"], "rows": [_without_samples(row) for row in rows]}))
+    return 0 if all(row["status"] in ("ok", "unsupported") for row in rows) else 1
+
+
+def _study(args: argparse.Namespace) -> int:
+    from bench.clock.phase import clock_study, machine
+    from bench.clock.settings import ClockSettings
+    from bench.executors.progress import StageLine
+    from bench.spec import CellSpec
+    from bench.store import clock_file, manifest
+
+    try:
+        listed = manifest.read(args.study)
+    except FileNotFoundError:
+        raise SettingsError("runs/NAME", f"there is no study in {args.study}", "Give a study's folder.") from None
+    specs = [CellSpec.from_json(cell, manifest.manifest_path(args.study)) for cell in listed.cells]
+    if args.methods:
+        wanted = args.methods.split(",")
+        specs = [spec for spec in specs if spec.expression in wanted or spec.method in wanted]
+        if not specs:
+            raise SettingsError("--methods", f"the study has no cell of {args.methods}", "See `bench status`.")
+    settings = ClockSettings(rounds=args.rounds, steps=args.steps, seconds=args.seconds)
+    line = StageLine(args.quiet)
+    try:
+        written = clock_study(args.study, specs, settings, again=True, tell=line)
+    finally:
+        line.close()
+    rows = []
+    for path in written:
+        for method in clock_file.read(path).methods:
+            by_name = {(row.metric, row.split): row for row in method.rows}
+            median, peak = by_name.get(("time_per_batch", "train")), by_name.get(("memory_extra", "train"))
+            spec = next(spec for spec in specs if spec.id == method.cell)
+            rows.append(
+                {
+                    "task": spec.task_label,
+                    "method": spec.expression,
+                    "impl": spec.impl,
+                    "context": None,
+                    "alive": None,
+                    "time_ms_p50": median.p50 if median else None,
+                    "time_ms_p20": median.p20 if median else None,
+                    "time_ms_p80": median.p80 if median else None,
+                    "peak_bytes": peak.value if peak else None,
+                    "state_bytes": None,
+                    "status": method.status,
+                }
+            )
+    if not args.quiet:
+        for row in rows:
+            time = f"{_number(row['time_ms_p50'], 1)} ms, {_number(row['peak_bytes'], 1, 1e6)} MB over static"
+            print(f"{row['task']:<20} {row['method']:<32} {time}  {row['status']}")
+    print(json.dumps({"device": machine("auto", 1)["device"], "rows": rows}))
+    return 0 if all(row["status"] == "ok" for row in rows) else 1
+
+
+def _list(flag: str, text: str, kind: Callable[[str], T], what: str) -> list[T]:
+    try:
+        return [kind(word) for word in text.split(",")]
+    except ValueError:
+        raise SettingsError(flag, f"{text!r} is not a list of {what.split(',')[0]}", f"Give {what}.") from None
+
+
+def _without_samples(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "samples_ms"}
+
+
+def table(found: list[Compared], device: str) -> str:
+    """The comparison for people."""
+    header = (
+        f"{'method':<16} {'impl':<10} {'context':>8} {'alive':>6} {'ms p50':>9} {'p20':>9} {'p80':>9} "
+        f"{'to XL':>6} {'extra MB':>9} {'state kB':>9} status"
+    )
+    lines = [device, header]
+    for row in found:
+        lines.append(
+            f"{row.method:<16} {row.impl:<10} {row.context:>8,} {row.alive:>6.0%} {_number(row.time_ms_p50, 1):>9} "
+            f"{_number(row.time_ms_p20, 1):>9} {_number(row.time_ms_p80, 1):>9} {_number(row.time_ratio, 2):>6} "
+            f"{_number(row.peak_bytes, 1, 1e6):>9} {_number(row.state_bytes, 1, 1e3):>9} "
+            f"{row.status}{': ' + row.reason if row.reason else ''}"
+        )
+    return "\n".join(lines)
+
+
+def _number(value: float | None, digits: int, unit: float = 1.0) -> str:
+    return "-" if value is None else f"{value / unit:,.{digits}f}"
