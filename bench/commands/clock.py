@@ -127,7 +127,7 @@ def _study(args: argparse.Namespace) -> int:
         written = clock_study(args.study, specs, settings, again=True, tell=line)
     finally:
         line.close()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in written:
         for method in clock_file.read(path).methods:
             by_name = {(row.metric, row.split): row for row in method.rows}
