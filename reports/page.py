@@ -28,22 +28,24 @@ def quality_tables(table: pd.DataFrame) -> list[QualityTable]:
     return result
 
 
-def page(table: pd.DataFrame, tables: Sequence[QualityTable]) -> str:
+def page(table: pd.DataFrame, tables: Sequence[QualityTable], pictures: Sequence[Sequence[str]]) -> str:
     """The page's text.
 
     Args:
         table: what `bench.store.frame.load` gave.
         tables: what `quality_tables` made of it.
+        pictures: for each table the files of its figures, beside the page.
     """
     parts = [f"# {table.attrs['study']}"]
     about = _about(table)
     if about:
         parts.append(about)
-    for quality in tables:
+    for quality, drawn in zip(tables, pictures, strict=True):
         parts += [f"## {quality.task_label}", markdown(quality), _reading(quality, table)]
         efficiency = efficiency_table(quality)
         if efficiency is not None:
             parts += [f"### {quality.task_label}: time and memory", efficiency_markdown(efficiency)]
+        parts += [f"![{name.rpartition('.')[0].replace('-', ' ')}]({name})" for name in drawn]
     parts += [_not_ok(table), _damaged(table), _origin(table)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
