@@ -20,7 +20,7 @@ from bench.store.atomic import write_bytes
 from reports.groups import Group
 
 LINES = ("-", "--", ":", "-.")
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
