@@ -118,10 +118,12 @@ def _serve(order: Order, coordinator: Connection) -> None:
     from bench.clock import device as devices
     from bench.clock import gate, memory
     from bench.clock.workload import EvaluationStep, LayerStep, TrainingStep, Workload
+    from bench.plugins import restore_plugins
     from bench.spec import CellSpec
     from models.registry import METHODS
 
     spec = CellSpec.from_json(order.spec)
+    restore_plugins(spec.plugins, "spec.json")
     device = devices.choose(str(spec.trainer.get("accelerator", "auto")))
     weights = None if order.checkpoint is None else load(order.checkpoint)["model"]
 

@@ -74,7 +74,7 @@ def _compare(args: argparse.Namespace) -> int:
     from models.errors import Unsupported
     from models.registry import METHODS
 
-    add_plugins(args.plugin)
+    plugins = add_plugins(args.plugin)
     methods = args.methods.split(",") if args.methods else METHODS.names()
     asked = entries(methods, args.impls.split(","), contexts, alive)
     names = ("scope", "batch", "heads", "head_dim", "block", "layers", "precision", "threads", "accelerator")
@@ -90,7 +90,7 @@ def _compare(args: argparse.Namespace) -> int:
     lock = DeviceLock(device_name(args.accelerator, facts["driver"] is not None))
     try:
         lock.have_alone(lambda: line("waiting for the device: cells are running on it"))
-        found = compare(asked, shape, settings, line)
+        found = compare(asked, shape, settings, plugins, line)
     finally:
         lock.release()
         line.close()
