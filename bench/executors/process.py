@@ -70,12 +70,13 @@ def enter(job: Job, runner: Connection) -> None:
         held.release()
         return
     _log_to(folder.log_path)
-    device_lock(job).share(waiting=lambda: runner.send((WAITING,)))  # until the process ends
+    device = device_lock(job)
+    device.share(waiting=lambda: runner.send((WAITING,)))  # until the process ends
     runner.send((CLAIMED,))
     for remark in remarks:
         print(remark)
     try:
-        _run(job, folder, held)
+        _run(job, folder, held, on_cpu=device.device == "cpu")
     except SystemExit as error:
         _leave(error.code if isinstance(error.code, int) else 1)
     except BaseException:
@@ -84,7 +85,7 @@ def enter(job: Job, runner: Connection) -> None:
     _leave(0)
 
 
-def _run(job: Job, folder: CellFolder, held: Claim) -> None:
+def _run(job: Job, folder: CellFolder, held: Claim, on_cpu: bool) -> None:
     """Runs a cell whose folder is ready, and writes its result."""
     began = time.monotonic()
     finish = Finish(folder, held)
@@ -92,7 +93,7 @@ def _run(job: Job, folder: CellFolder, held: Claim) -> None:
         spec = CellSpec.from_json(job.spec, folder.spec_path)
         use_threads(spec.threads)
         _use_device(spec, job.slot)
-        if job.memory_limit is not None and spec.trainer.get("accelerator") == "cpu":
+        if job.memory_limit is not None and on_cpu:
             memory_limit.apply(job.memory_limit)
         noted = _note(folder, spec, job.cell_function)
         if job.time_limit_s is not None:
@@ -112,7 +113,7 @@ def device_lock(job: Job) -> DeviceLock:
         return DeviceLock("cpu")
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count()  # not is_available: it starts CUDA, and then this process cannot choose its GPU
     return DeviceLock(device_name(accelerator, count > 0, job.slot, count))
 
 
