@@ -48,10 +48,10 @@ def read(model: Backbone, tokens: Tensor, sizes: list[int] | None = None, **extr
     """What the model makes of a stream [B, n] read in pieces (by default the configured blocks), and the last state."""
     sizes = sizes or blocks(tokens.shape[1], model.sizes.block_length)
     assert sum(sizes) == tokens.shape[1]
-    state, outputs = model.init_state(tokens.shape[0]), []
-    for piece in tokens.split(sizes, dim=1):
-        outputs.append(model(piece, state, **extra))
-        state = outputs[-1].state
+    state, outputs, begin = model.init_state(tokens.shape[0]), [], 0
+    for size in sizes:
+        outputs.append(model(tokens[:, begin : begin + size], state, **extra))
+        state, begin = outputs[-1].state, begin + size
     return outputs, state
 
 
