@@ -51,10 +51,10 @@ def _complete(noted: Attempt, folder: CellFolder, ended: Ended) -> Result:
     limit = ended.job.time_limit_s
     if ended.how is How.OVERRUN and limit is not None:
         result = timed_out(ended.job.cell, limit)
-    elif ended.how is How.OVERRUN:
-        result = Result(ended.job.cell, Status.ERROR, "its process did not begin, and was killed", _log_end(folder))
     else:
-        result = Result(ended.job.cell, Status.ERROR, reason(ended.exit_code), _log_end(folder))
+        overrun = ended.how is How.OVERRUN
+        why = "its process did not begin, and was killed" if overrun else reason(ended.exit_code)
+        result = Result(ended.job.cell, Status.ERROR, why, _log_end(folder), died=True)
     return noted.complete(result, ended.seconds)
 
 

@@ -60,6 +60,9 @@ class Result:
     """Wall time in seconds over all processes of the attempt; 0 to let the process fill it in."""
     attempt: int = 0
     """1 for the first; 0 to let the process fill it in."""
+    died: bool = False
+    """Whether others speak for a process that ended without a result: killed, crashed, out of memory. Nothing of the
+    cell's own code is known to have failed, so the cell goes on from its last checkpoint when it is run again."""
 
     def __post_init__(self) -> None:
         if self.status not in RESULTS:
@@ -100,6 +103,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float | None": (int, float, type(None)),
     "int | None": (int, type(None)),
+    "bool": (bool,),
     "bool | None": (bool, type(None)),
     "dict[str, Any]": (dict,),
 }

@@ -75,6 +75,7 @@ def test_retry_runs_what_it_names_and_keeps_what_it_replaces(tmp_path: Path) -> 
         last = {line["cell"].split("--")[0]: (line["from"], line["fresh"]) for line in log}
         assert last["raises"] == (0, True), "an error starts afresh"
         assert last["hangs"] == (2, False), "a timeout goes on from its checkpoint"
+        assert last["dies"] == (2, False), "and so does a cell whose process died"
         study.run(retry="all")
         assert study.folder("fine").attempt() == 2
     with pytest.raises(SettingsError, match="--retry"):
