@@ -20,13 +20,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from bench.checkpoints import Checkpoints
-from bench.checkpoints import load as load_checkpoint
+from bench.checkpoints import Checkpoints, read_checkpoint
 from bench.metrics_log import MetricsLog, Progress
 from bench.plugins import restore_plugins
 from bench.spec import CellSpec
 from bench.store.cell_folder import CellFolder
-from bench.store.claim import Claim
+from bench.store.claim import Claim, GivenUp
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
 from models.backbone import Backbone, BackboneSettings, build
@@ -154,20 +153,12 @@ def _train_and_test(spec: CellSpec, folder: CellFolder, claim: Claim | None, fre
         trainer.fit(parts.module, datamodule=parts.data)
         if parts.module.step < train.steps:
             raise SystemExit(f"training ended at step {parts.module.step} of {train.steps}")
-    parts.model.load_state_dict(load_checkpoint(checkpoints.best)["model"])
+    best = read_checkpoint(checkpoints.best)
+    if best is None:
+        raise GivenUp("the weights that were to be tested are lost: best.ckpt is missing or damaged")
+    parts.model.load_state_dict(best["model"])
     build_trainer(spec, folder.path, [progress], None, 1).test(parts.module, datamodule=parts.data, verbose=False)
     return result_rows(parts, checkpoints)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """A checkpoint, or None, said aloud where it is damaged."""
-    if not path.exists():
-        return None
-    try:
-        return load_checkpoint(path)
-    except SettingsError as error:
-        print(f"starting again from step 0: {error}", flush=True)
-        return None
 
 
 def result_rows(parts: Parts, checkpoints: Checkpoints) -> list[Row]:

@@ -249,7 +249,9 @@ class _Run:
             if all_free:
                 held.release()
             elif now >= due:
-                verdict.record(ended, held)
+                remark = verdict.record(ended, held)
+                if remark:
+                    self._show.warn(remark)
                 self._finish(ended.job.cell)
             else:
                 continue

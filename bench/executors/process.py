@@ -28,16 +28,13 @@ from bench.spec import CellSpec
 from bench.store import attempt, provenance
 from bench.store.attempt import Attempt
 from bench.store.cell_folder import CellFolder
-from bench.store.claim import Claim, claim
+from bench.store.claim import GIVEN_UP, Claim, GivenUp, claim
 from bench.store.fingerprint import cell_fingerprint
 from bench.store.result import Result
 from bench.store.statuses import Status
 
 CLAIMED, HELD, UNCLEAN = "claimed", "held", "unclean"
 """What a process tells its runner: one tuple, this word first."""
-
-ORPHANED = 74
-"""Exit code of a process whose runner is gone; nobody reads it."""
 
 
 def enter(job: Job, runner: Connection) -> None:
@@ -73,7 +70,12 @@ def enter(job: Job, runner: Connection) -> None:
         print(remark)
     try:
         _run(job, folder, held)
+    except GivenUp as error:
+        print(error, file=sys.stderr)
+        _leave(GIVEN_UP)
     except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
         _leave(error.code if isinstance(error.code, int) else 1)
     except BaseException:
         traceback.print_exc()

@@ -31,6 +31,23 @@ _CONFIRM_S = 2 * BEAT_S
 """Seconds after which a cell taken from another machine must still be ours: a third machine may have taken it too."""
 
 
+GIVEN_UP = 75
+"""Exit code of a cell's process that lets go of its cell without a result."""
+
+
+class GivenUp(SystemExit):
+    """Ends a cell's process without a result: the cell stays interrupted, and goes on when it is run again.
+
+    For what says nothing about the cell: a disk that does not answer, too little memory to read a checkpoint.
+
+    Args:
+        why: what could not be done, in one line.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+
+
 class Claim:
     """The right to work in one cell's folder. Made by `claim`."""
 
@@ -149,7 +166,7 @@ def claim(
     descriptor = _lock(folder.lock_path, time.monotonic() + _RETRY_S)
     if descriptor is None:
         return None
-    new = Claim(folder, descriptor, on_lost or (lambda: os._exit(75)))
+    new = Claim(folder, descriptor, on_lost or (lambda: os._exit(GIVEN_UP)))
     _close_when_forked(new)
     left = heartbeat.read(folder.heartbeat_path)
     if left is not None and left.foreign and left != stood_still:
