@@ -6,12 +6,10 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from models.checkout import CHECKOUT
 from models.errors import SettingsError
 from models.registry import METHODS, Registry, content_hash, read_card
 from tasks.registry import TASKS
-
-ROOT = Path(__file__).resolve().parent.parent
-"""The checkout, which plugins' recorded paths are relative to, so that no store holds an absolute one."""
 
 _REGISTRIES: dict[str, Registry] = {"method": METHODS, "task": TASKS}
 
@@ -35,14 +33,14 @@ def add_plugins(paths: Iterable[Path]) -> list[dict[str, str]]:
         if any(entry["id"] == name for entry in entries):
             raise SettingsError("--plugin", f"two files are called {path.name}", "Give one of them another name.")
         _REGISTRIES[kind].card(name)
-        relative = os.path.relpath(path.resolve(), ROOT)
+        relative = os.path.relpath(path.resolve(), CHECKOUT)
         entries.append({"kind": kind, "id": name, "path": relative, "sha256": content_hash(path)})
     return entries
 
 
 def plugin_path(entry: Mapping[str, str]) -> Path:
     """Where the file of an entry of `CellSpec.plugins` lies."""
-    return (ROOT / entry["path"]).resolve()
+    return (CHECKOUT / entry["path"]).resolve()
 
 
 def restore_plugins(entries: Iterable[Mapping[str, str]], source: str | None = None) -> None:

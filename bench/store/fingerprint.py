@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from models.checkout import CHECKOUT
+
 PACKAGES = ("models", "tasks", "bench", "sweeps", "reports")
 
 

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.store.fingerprint import CHECKOUT, PACKAGES
+from bench.store.fingerprint import PACKAGES
+from models.checkout import CHECKOUT
 
 _FOLDERS = re.compile(r"(?<![\w.:/~-])/(?:[^\s/:'\"<>|]+/)+")
 """The folders of an absolute path; not what follows the host in a web address."""

@@ -15,11 +15,12 @@ import pytest
 from bench.store import attempt, manifest, resume
 from bench.store.cell_folder import CellFolder
 from bench.store.claim import claim
-from bench.store.fingerprint import CHECKOUT, Today, cell_fingerprint
+from bench.store.fingerprint import Today, cell_fingerprint
 from bench.store.frame import COLUMNS, load
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
 from bench.store.study_status import study_status
+from models.checkout import CHECKOUT
 from models.errors import SettingsError
 from models.registry import load_file
 

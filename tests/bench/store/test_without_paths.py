@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.store.fingerprint import CHECKOUT
 from bench.store.provenance import without_paths
+from models.checkout import CHECKOUT
 
 
 def test_paths_of_the_checkout_become_relative_and_other_folders_go() -> None:
