@@ -28,6 +28,7 @@ from bench.store.cell_folder import CellFolder
 from bench.store.claim import Claim, GivenUp
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
+from bench.task_data import check_data
 from models.backbone import Backbone, BackboneSettings, build
 from models.errors import SettingsError, Unsupported
 from models.registry import METHODS
@@ -66,6 +67,7 @@ def build_parts(spec: CellSpec) -> Parts:
         SettingsError: the settings cannot work. Unsupported: method and task do not go together.
     """
     restore_plugins(spec.plugins, "spec.json")
+    check_data(spec, "spec.json")
     task, method = TASKS.load(spec.task), METHODS.load(spec.method)
     if TASKS.card(spec.task)["objective"] != "streams":
         raise Unsupported(f"the objective of the task {spec.task} cannot be trained yet")

@@ -20,6 +20,7 @@ import pytorch_lightning as pl
 import torch
 
 from bench.spec import CellSpec
+from bench.store import places
 from bench.store.atomic import move, write_bytes
 from bench.store.cell_folder import CellFolder
 from bench.store.claim import GivenUp
@@ -169,4 +170,5 @@ class Checkpoints(pl.Callback):
             save(self.last, {**content, **self._about()})
 
     def _about(self) -> dict[str, Any]:
-        return {"best_value": self.best_value, "best_step": self.best_step, "spec": json.dumps(self.spec.to_json())}
+        spec = json.dumps(places.portable(self.spec.to_json()))
+        return {"best_value": self.best_value, "best_step": self.best_step, "spec": spec}

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.store import atomic
+from bench.store import atomic, places
 from bench.store.cell_folder import CellFolder
 from bench.store.damaged import DamagedFile, read_json
 
@@ -107,6 +107,7 @@ def merge(
     """Adds cells to a study, and makes the study and the cells' folders where they are new.
 
     A manifest that cannot be read is set aside under another name, and made again from what the cells' folders say.
+    Where the cells' files lie on this machine goes to local.json (`places.py`), and nowhere else.
 
     Args:
         study_dir: ``runs/<study>``.
@@ -134,7 +135,7 @@ def merge(
             os.replace(manifest_path(study_dir), study_dir / f"manifest.damaged-{number}.json")
             manifest = recover(study_dir)
         cells = {cell["cell"]: cell for cell in manifest.cells}
-        cells |= {spec.id: spec.to_json() | {"cell": spec.id} for spec in specs}
+        cells |= {spec.id: places.portable(spec.to_json()) | {"cell": spec.id} for spec in specs}
         manifest.cells = list(cells.values())
         manifest.preset = preset or manifest.preset
         manifest.command = dict(command) if command is not None else manifest.command
@@ -144,6 +145,7 @@ def merge(
         path = manifest_path(study_dir)
         if not path.is_file() or path.read_bytes() != content:
             atomic.write_bytes(path, content)
+        places.note(study_dir, (spec.to_json() for spec in specs))
         for spec in specs:
             cell_folder(study_dir, spec.id).create(spec.to_json())
     return manifest, damage

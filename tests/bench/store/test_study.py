@@ -191,7 +191,7 @@ def test_a_result_whose_code_is_gone_is_neither_stale_nor_not(study: Path) -> No
 
 
 def decided(study: Path, name: str, retry: str | None) -> resume.Decision:
-    return resume.decide(folder(study, name), spec(name).to_json(), retry, Today())
+    return resume.decide(folder(study, name), spec(name).to_json(), retry, Today(study))
 
 
 @pytest.mark.parametrize("name", ["pending", "interrupted", "damaged", "metrics"])
@@ -213,13 +213,14 @@ def test_a_result_stays_until_it_is_asked_for(study: Path, status: Status) -> No
     assert not decided(study, "ok", "stale").run, "its code is not known, so it cannot be called stale"
 
 
-def test_only_stale_results_are_retried_as_stale(real: Callable[..., CellFolder]) -> None:
+def test_only_stale_results_are_retried_as_stale(real: Callable[..., CellFolder], tmp_path: Path) -> None:
+    today = Today(tmp_path)
     data = {"task": "enwik8", "method": "full_attention", "plugins": []}
-    assert not resume.decide(real(cell_fingerprint(data)), data, "stale", Today()).run
-    stale = resume.decide(real("other code"), data, "stale", Today())
+    assert not resume.decide(real(cell_fingerprint(data)), data, "stale", today).run
+    stale = resume.decide(real("other code"), data, "stale", today)
     assert stale.run
     assert stale.afresh
-    assert not resume.decide(real("other code"), data, "failed", Today()).run
+    assert not resume.decide(real("other code"), data, "failed", today).run
 
 
 def test_an_unknown_retry_is_an_error_of_use() -> None:
