@@ -130,8 +130,8 @@ def test_study_names_no_folder_of_the_user_but_in_local_json(
     assert b"no use" in b"".join(texts.values()), "the traceback is there"
     for path, text in texts.items():
         if path.name != "local.json":
-            for name in (b"alice_home", b"secret_user", str(tmp_path).encode()):
-                assert name not in text, path
+            for private in (b"alice_home", b"secret_user", str(tmp_path).encode()):
+                assert private not in text, path
 
 
 def test_settings_can_follow_one_set_or_several(config: Path, tmp_path: Path) -> None:
