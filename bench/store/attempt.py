@@ -14,9 +14,9 @@ from typing import Any
 from bench.store import atomic, metrics
 from bench.store.cell_folder import CellFolder
 from bench.store.damaged import DamagedFile, read_json
-from bench.store.provenance import without_paths
 from bench.store.result import Result
 from bench.store.statuses import Status
+from bench.store.without_paths import without_paths
 
 
 @dataclass(frozen=True)
