@@ -68,6 +68,8 @@ class Result:
         if self.status not in RESULTS:
             raise ValueError(f"{self.status!r} cannot stand in a result: it is derived from the cell's files")
         object.__setattr__(self, "status", Status(self.status))
+        if self.status is Status.OK and not self.rows:
+            raise ValueError("it is ok and has no rows: a cell that measured nothing has not ended well")
         object.__setattr__(self, "reason", " ".join(self.reason.split()))
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +86,8 @@ class Result:
                 raise TypeError("rows is not a list")
             result = cls(**values, rows=[Row(**_checked(Row, row)) for row in rows])
             _checked(cls, values)
+            for name, kind in _ORIGIN.items():
+                _check(f"provenance.{name}", result.provenance.get(name), kind)
         except KeyError as error:
             raise DamagedFile(path, f"it lacks {error}") from error
         except (TypeError, ValueError) as error:
@@ -98,6 +102,7 @@ class Result:
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
+    "str | None": (str, type(None)),
     "Status": (str,),
     "float": (int, float),
     "int": (int,),
@@ -109,14 +114,26 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
+_ORIGIN = {
+    **dict.fromkeys(("commit", "python", "torch", "lightning", "cuda", "driver", "device", "cpu"), "str | None"),
+    **dict.fromkeys(("cores", "devices", "device_memory", "memory", "threads"), "int | None"),
+    "fingerprint": "str | None",
+    "dirty": "bool | None",
+}
+"""What the provenance may hold, as far as tables are made of it."""
+
+
 def _checked(cls: type[Row] | type[Result], values: Any) -> dict[str, Any]:
     """`values` as they are. Raises TypeError where one is not of the type that its field declares."""
     if not isinstance(values, dict):
         raise TypeError(f"a {cls.__name__.lower()} is not an object")
     for item in fields(cls):
-        kinds = _KINDS.get(str(item.type))
-        if kinds and item.name in values:
-            value = values[item.name]
-            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                raise TypeError(f"{item.name} is {value!r}, which is not {item.type}")
+        if item.name in values:
+            _check(item.name, values[item.name], str(item.type))
     return values
+
+
+def _check(name: str, value: Any, kind: str) -> None:
+    kinds = _KINDS.get(kind)
+    if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+        raise TypeError(f"{name} is {value!r}, which is not {kind}")

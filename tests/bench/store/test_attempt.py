@@ -135,7 +135,7 @@ def test_code_that_changed_on_the_way_gives_a_fingerprint_that_no_code_has(tmp_p
     noted = attempt.note(folder, "new", {})
     assert noted.fingerprints == ["old", "new"]
     assert noted.fingerprint not in (None, "old", "new")
-    result = noted.complete(Result("a", Status.OK), 1.0)
+    result = noted.complete(Result("a", Status.ERROR), 1.0)
     assert result.provenance["fingerprints"] == ["old", "new"]
     assert result.provenance["fingerprint"] == noted.fingerprint
 

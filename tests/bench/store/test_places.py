@@ -11,13 +11,16 @@ from bench.store import manifest, places
 from bench.store.cell_folder import CellFolder
 from bench.store.fingerprint import Today
 from models.checkout import CHECKOUT
+from models.registry import load_file
 
+toy_spec = load_file(Path(__file__).parents[1] / "toy_cells.py").spec
 TEXT, PLUGIN = "ab" * 32, "cd" * 32
 
 
 def spec(text: str, plugin: str) -> dict[str, Any]:
     """A located or portable spec with these paths."""
     return {
+        **toy_spec("toy").to_json(),
         "task": "enwik8",
         "task_settings": {"data": "excerpt", "path": text},
         "task_data": {"path": TEXT},

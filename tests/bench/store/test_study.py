@@ -170,7 +170,8 @@ def real(tmp_path: Path) -> Callable[..., CellFolder]:
         made = type(spec("real")).from_json(changed)
         manifest.merge(tmp_path, [made])
         cell = manifest.cell_folder(tmp_path, made.id)
-        cell.write_result(Result(cell.cell, Status.OK, provenance={"fingerprint": fingerprint}))
+        rows = [Row("bpb", 1.5, "bits/byte", "test")]
+        cell.write_result(Result(cell.cell, Status.OK, rows=rows, provenance={"fingerprint": fingerprint}))
         return cell
 
     return make
