@@ -12,12 +12,12 @@ from dataclasses import dataclass, is_dataclass, replace
 from types import ModuleType
 from typing import Any
 
-from bench.nearest import nearest
 from bench.presets.preset import COMMON, Preset, StudyKeys, TaskEntry
 from bench.settings import Given, Key, TrainerKeys, as_json, build, keys, located
 from bench.spec import CellSpec, join_variant, split_expression
 from bench.task_data import identify
 from models.errors import SettingsError
+from models.nearest import nearest
 from models.registry import METHODS, Registry
 from tasks.registry import TASKS
 
