@@ -6,18 +6,18 @@ the method, the method expression's variant, ``--set``.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from types import ModuleType
 from typing import Any
 
-from bench.nearest import nearest
 from bench.presets.preset import COMMON, Preset, StudyKeys, TaskEntry
 from bench.settings import Given, Key, TrainerKeys, as_json, build, keys, located
 from bench.spec import CellSpec, join_variant, split_expression
+from bench.task_data import identify
 from models.errors import SettingsError
+from models.nearest import nearest
 from models.registry import METHODS, Registry
 from tasks.registry import TASKS
 
@@ -219,15 +219,19 @@ def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers, parts
             method_part.module.check(method_settings, common["backbone"], common["train"].block_length)
     label = task_part.module.label(task_settings) if hasattr(task_part.module, "label") else task
     trainer = as_json(common["trainer"])
+    with located("", written, about):
+        task_json, task_data = identify(f"task.{task}", task_part.card, as_json(task_settings))
+        method_json, _ = identify(f"method.{method}", {}, as_json(method_settings))
     return CellSpec(
         task=task,
         # A label may hold the name of a user's file; a cell's id is a folder's name.
         task_label=re.sub(r"[^A-Za-z0-9_.-]+", "-", label),
         task_version=task_part.card["version"],
-        task_settings=_portable(as_json(task_settings)),
+        task_settings=task_json,
+        task_data=task_data,
         method=method,
         variant=join_variant(variant),
-        method_settings=as_json(method_settings),
+        method_settings=method_json,
         impl=impl,
         backbone=as_json(common["backbone"]),
         train=as_json(common["train"]),
@@ -235,16 +239,6 @@ def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers, parts
         trainer=trainer,
         seed=0,
     )
-
-
-def _portable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings whose absolute paths have become relative to the current folder: no store holds an absolute one."""
-    return {
-        key: os.path.relpath(value)
-        if isinstance(value, str) and os.path.isabs(value) and os.path.exists(value)
-        else value
-        for key, value in settings.items()
-    }
 
 
 def _impl(method: str, impls: list[str], given: Given | None) -> str:

@@ -9,7 +9,6 @@ own dependencies, and one module that cannot be imported leaves the others usabl
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -19,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from models.errors import SettingsError
+from models.nearest import nearest
 
 
 def read_card(path: Path) -> dict[str, Any] | None:
@@ -81,12 +81,7 @@ class Registry:
         path = self._path(name)
         if name.isidentifier() and path.is_file() and read_card(path) is not None:
             return
-        known = self.names()
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise SettingsError(
-            key or f"--{self.kind}s", f"there is no {self.kind} {name!r}", f"{hint}Known: {', '.join(known)}"
-        )
+        raise SettingsError(key or f"--{self.kind}s", f"there is no {self.kind} {name!r}", nearest(name, self.names()))
 
     def card(self, name: str) -> dict[str, Any]:
         """What the module says of itself, read without importing it. SettingsError for unknown names, missing keys."""

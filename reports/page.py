@@ -20,10 +20,24 @@ def quality_tables(table: pd.DataFrame) -> list[QualityTable]:
     result = []
     for label in labels:
         members = [group for group in found if group.task_label == label]
-        card = table.attrs["titles"]["tasks"].get(members[0].spec["task"])
+        card = _card(table.attrs["titles"]["tasks"].get(members[0].spec["task"], {}), members)
         if card is not None:
             result.append(quality_table(label, card, members))
     return result
+
+
+def _card(card: dict[str, Any], members: Sequence[Group]) -> dict[str, Any] | None:
+    """A task's card; where a manifest that was lost has taken it along, what the results' first rows say of it."""
+    keys = ("metric", "unit", "higher_is_better")
+    if all(card.get(key) is not None for key in keys):
+        return card
+    for group in members:
+        judged = group.rows[group.rows["higher_is_better"].notna()]
+        for split in ("test", "validation"):
+            found = judged[judged["split"] == split]
+            if len(found):
+                return {key: found.iloc[0][key] for key in keys}
+    return None
 
 
 def page(table: pd.DataFrame, tables: Sequence[QualityTable]) -> str:
@@ -46,7 +60,7 @@ def page(table: pd.DataFrame, tables: Sequence[QualityTable]) -> str:
 def _about(table: pd.DataFrame) -> str:
     """What the preset says of itself."""
     presets = table.attrs["titles"].get("presets", {})
-    return "\n".join(f"`{name}`: {card['about']}." for name, card in presets.items())
+    return "\n".join(f"`{name}`: {card['about']}." for name, card in presets.items() if card.get("about"))
 
 
 def _reading(quality: QualityTable, table: pd.DataFrame) -> str:

@@ -169,7 +169,7 @@ def _recorded(args: argparse.Namespace, preset: str) -> dict[str, Any]:
 
 def _without_path(assignment: str) -> str:
     key, equals, value = assignment.partition("=")
-    return f"{key}{equals}{os.path.basename(value) if os.path.isabs(value) else value}"
+    return f"{key}{equals}{os.path.basename(value) if os.path.isabs(value) or os.path.exists(value) else value}"
 
 
 def _list_keys(keys: Sequence[Key], quiet: bool) -> int:

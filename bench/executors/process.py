@@ -24,20 +24,19 @@ from typing import Any, NoReturn
 
 from bench.executors import fork_server
 from bench.executors.jobs import CELL_FUNCTION, Job
+from bench.plugins import restore_plugins
 from bench.spec import CellSpec
 from bench.store import attempt, provenance
 from bench.store.attempt import Attempt
 from bench.store.cell_folder import CellFolder
-from bench.store.claim import Claim, claim
+from bench.store.claim import GIVEN_UP, Claim, GivenUp, claim
 from bench.store.fingerprint import cell_fingerprint
 from bench.store.result import Result
 from bench.store.statuses import Status
+from bench.task_data import check_data
 
 CLAIMED, HELD, UNCLEAN = "claimed", "held", "unclean"
 """What a process tells its runner: one tuple, this word first."""
-
-ORPHANED = 74
-"""Exit code of a process whose runner is gone; nobody reads it."""
 
 
 def enter(job: Job, runner: Connection) -> None:
@@ -73,7 +72,12 @@ def enter(job: Job, runner: Connection) -> None:
         print(remark)
     try:
         _run(job, folder, held)
+    except GivenUp as error:
+        print(error, file=sys.stderr)
+        _leave(GIVEN_UP)
     except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
         _leave(error.code if isinstance(error.code, int) else 1)
     except BaseException:
         traceback.print_exc()
@@ -107,7 +111,13 @@ def run_here(folder: CellFolder, spec: CellSpec, cell_function: str = CELL_FUNCT
 
     Returns:
         the result; None where another process has the cell.
+
+    Raises:
+        SettingsError: a plugin or a text of the user's is missing or has changed; nothing has been touched.
     """
+    spec = spec.located(folder.study)
+    restore_plugins(spec.plugins, str(folder.spec_path))
+    check_data(spec, str(folder.spec_path))
     held = claim(folder)
     if held is None:
         return None

@@ -29,10 +29,10 @@ from typing import Any
 
 import yaml
 
-from bench.nearest import nearest
 from bench.settings import Given, build
 from bench.spec import join_variant, split_expression
 from models.errors import SettingsError
+from models.nearest import nearest
 
 COMMON = ("backbone", "train", "trainer")
 """Sections that a task's cells share, in the file's words."""

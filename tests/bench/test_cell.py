@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ from bench.cell import build_parts, run_cell
 from bench.checkpoints import load
 from bench.spec import CellSpec
 from bench.store.cell_folder import CellFolder
-from bench.store.claim import Claim
+from bench.store.claim import Claim, GivenUp
 from bench.store.result import Result, Row
 from models.registry import load_file
 from tasks import enwik8
@@ -141,7 +142,7 @@ def test_a_killed_cell_remembers_its_best_point(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("damage", ["cut short", "other content", "empty"])
-def test_a_cell_whose_last_checkpoint_is_damaged_starts_again_and_says_so(
+def test_a_cell_whose_last_checkpoint_is_damaged_starts_again_keeps_it_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
     spec, place = make_cell(tmp_path)
@@ -149,17 +150,87 @@ def test_a_cell_whose_last_checkpoint_is_damaged_starts_again_and_says_so(
     points = curve(place)
     last = place.checkpoints / "last.ckpt"
     content = last.read_bytes()
-    last.write_bytes(
-        {"cut short": content[: len(content) // 2], "other content": b"not a checkpoint", "empty": b""}[damage]
-    )
+    broken = {"cut short": content[: len(content) // 2], "other content": b"not a checkpoint", "empty": b""}[damage]
+    last.write_bytes(broken)
     capsys.readouterr()
     again = run(spec, place)
     said = capsys.readouterr().out
     assert "starting again from step 0" in said
-    assert str(last) in said
+    assert "checkpoints/last.ckpt is damaged" in said
     assert "going on" not in said
     assert again.rows == undisturbed.rows
     assert curve(place) == points
+    assert (place.checkpoints / "last.ckpt.damaged-1").read_bytes() == broken
+
+
+def no_memory(*_: object, **__: object) -> None:
+    raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+@pytest.mark.parametrize("trouble", ["a folder in its place", "a failing disk", "too little memory"])
+def test_a_checkpoint_that_cannot_be_read_now_is_left_alone_and_gone_on_from_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trouble: str, name: str
+) -> None:
+    spec, place = make_cell(tmp_path)
+    kill(spec, place, 5)
+    checkpoint, kept = place.checkpoints / name, tmp_path / "kept"
+    content = checkpoint.read_bytes()
+    points = curve(place)
+    with monkeypatch.context() as meanwhile:
+        if trouble == "too little memory":
+            meanwhile.setattr(torch, "load", no_memory)
+        elif trouble == "a folder in its place":
+            checkpoint.rename(kept)
+            checkpoint.mkdir()
+        else:
+            checkpoint.rename(kept)
+            checkpoint.symlink_to("/proc/self/mem")  # opens, and fails with EIO when it is read
+        with pytest.raises(GivenUp, match=r"\.ckpt cannot be read: "):
+            run_cell(spec, place, None, fresh=False)
+    if trouble == "a folder in its place":
+        checkpoint.rmdir()
+    if kept.exists():
+        kept.replace(checkpoint)
+    assert checkpoint.read_bytes() == content
+    assert curve(place) == points
+    capsys.readouterr()
+    run(spec, place)
+    assert "going on from step 4" in capsys.readouterr().out
+
+
+def test_a_disk_that_fails_once_does_not_make_a_checkpoint_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, place = make_cell(tmp_path)
+    kill(spec, place, 3)
+    load_in_earnest, calls = torch.load, 0
+
+    def fails_once(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return load_in_earnest(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", fails_once)
+    assert load(place.checkpoints / "last.ckpt")["step"] == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, place = make_cell(tmp_path)
+    kill(spec, place, 5)
+    before = (place.checkpoints / "last.ckpt").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("bench.checkpoints.write_bytes", full)
+    with pytest.raises(GivenUp, match=r"\.ckpt cannot be written: No space left on device"):
+        run_cell(spec, place, None, fresh=False)
+    assert (place.checkpoints / "last.ckpt").read_bytes() == before
 
 
 def test_a_fresh_start_leaves_the_last_checkpoint_unread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,7 +92,7 @@ def test_dry_run_writes_the_specs_and_nothing_else(
         assert spec.id == path.parent.name
         assert f"python -m bench cell {path}" in printed.splitlines()
     files = {path.name for path in out.rglob("*") if path.is_file()}
-    assert files == {"manifest.json", "manifest.lock", "spec.json"}
+    assert files == {"manifest.json", "manifest.lock", "local.json", "spec.json"}
     manifest = json.loads((out / "manifest.json").read_text())
     assert [cell["cell"] for cell in manifest["cells"]] == [
         line.split("/")[-2] for line in printed.splitlines() if line.startswith("python")
@@ -100,12 +100,38 @@ def test_dry_run_writes_the_specs_and_nothing_else(
     assert manifest["titles"]["methods"]["expire_span"]["title"] == "Expire-Span"
 
 
-def test_manifest_holds_no_absolute_path(config: Path, tmp_path: Path) -> None:
-    flags = ["--plugin", str(tmp_path / "broken.py"), "--set", f"task.enwik8.path={tmp_path / 'text'}", "--quiet"]
+@pytest.mark.parametrize("written", ["absolute", "relative"])
+def test_study_names_no_folder_of_the_user_but_in_local_json(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    home = tmp_path / "alice_home" / "secret_user"
+    home.mkdir(parents=True)
+    for name in ("text", "broken.py"):
+        (tmp_path / name).rename(home / name)
+    with open(home / "broken.py", "a") as file:
+        file.write("\n    def __init__(self, settings, sizes):\n        raise RuntimeError('no use', __file__)\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    folder = str(home) if written == "absolute" else "../alice_home/secret_user"
+    flags = ["--plugin", f"{folder}/broken.py", "--set", f"task.enwik8.path={folder}/text", "--quiet"]
+    flags += ["--methods", "transformer_xl,broken"]
+    config.write_text(config.read_text().replace(str(tmp_path / "text"), f"{folder}/text"))
     assert main(["run", "--config", str(config), "--out", str(tmp_path / "dry"), "--dry-run", *flags]) == 0
-    for path in tmp_path.glob("dry/**/*.json"):
-        assert f'"{tmp_path}' not in path.read_text()
-        assert f"={tmp_path}" not in path.read_text()
+
+    # Each in another folder than the study was planned in: what they need is found by what local.json says.
+    monkeypatch.chdir(tmp_path)
+    codes = {}
+    for path in tmp_path.glob("dry/cells/*/spec.json"):
+        monkeypatch.setattr(METHODS, "_plugins", {})
+        codes[json.loads(path.read_text())["method"]] = main(["cell", str(path), "--quiet"])
+    assert codes == {"transformer_xl": 0, "broken": 1}
+    texts = {path: path.read_bytes() for path in tmp_path.glob("dry/**/*") if path.is_file()}
+    assert {"result.json", "attempt.json", "metrics.jsonl", "best.ckpt"} <= {path.name for path in texts}
+    assert b"no use" in b"".join(texts.values()), "the traceback is there"
+    for path, text in texts.items():
+        if path.name != "local.json":
+            for private in (b"alice_home", b"secret_user", str(tmp_path).encode()):
+                assert private not in text, path
 
 
 def test_settings_can_follow_one_set_or_several(config: Path, tmp_path: Path) -> None:

@@ -269,19 +269,29 @@ def test_method_that_cannot_be_imported_is_named(planner: Planner, tmp_path: Pat
         planner(methods=["lame"])
 
 
-def test_spec_names_only_its_own_plugins_and_no_absolute_path(planner: Planner, tmp_path: Path) -> None:
+def test_spec_names_only_its_own_plugins_and_where_they_lie(planner: Planner, tmp_path: Path) -> None:
     study = planner()
     assert {plugin["id"] for plugin in cell(study, "ring").plugins} == {"echo", "ring"}
     assert {plugin["id"] for plugin in cell(study, "transformer_xl").plugins} == {"echo"}
     for plugin in cell(study, "ring").plugins:
-        assert not Path(plugin["path"]).is_absolute()
         assert plugin_path(plugin) == (tmp_path / f"{plugin['id']}.py").resolve()
 
 
-def test_task_settings_hold_no_absolute_path(planner: Planner, tmp_path: Path) -> None:
-    written = planner(assignments=[f"task.echo.path={tmp_path / 'echo.py'}"]).cells[0].task_settings["path"]
-    assert not Path(written).is_absolute()
-    assert Path(written).resolve() == (tmp_path / "echo.py").resolve()
+def test_setting_that_names_a_file_must_stand_in_the_card(
+    planner: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"task.echo.path={tmp_path / 'echo.py'}"]
+    with pytest.raises(SettingsError, match=r'task\.echo\.path \(in --set\): names .*"files": \["path"\]'):
+        planner(assignments=words)
+    with pytest.raises(SettingsError, match=r"method\.ring\.mode \(in --set\): names "):
+        planner(assignments=[f"method.ring.mode={tmp_path}"], methods=["ring"])
+    card = {**TASKS.card("echo"), "files": ["path"]}
+    monkeypatch.setattr(TASKS, "card", lambda name: card)
+    assert list(planner(assignments=words).cells[0].task_data) == ["path"]
+    assert planner().cells[0].task_data == {}
+    card["files"] = ["pth"]
+    with pytest.raises(SettingsError, match="not a list of its settings"):
+        planner()
 
 
 def test_plugins_are_found_again_and_changed_ones_refused(

@@ -107,6 +107,17 @@ def test_a_damaged_result_is_named_and_never_shown_as_a_number(tmp_path: Path) -
     assert "result.json" in text
 
 
+def test_a_study_whose_manifest_is_lost_shows_its_results_all_the_same(tmp_path: Path) -> None:
+    folder = study(tmp_path / "s", [(spec("transformer_xl", 0), 2.5, Status.OK, 1000.0)])
+    whole, _ = build_report(folder)
+    manifest.manifest_path(folder).unlink()
+    text, _ = build_report(folder)
+    assert "| test bpb (bits/byte) ↓ |" in whole
+    assert "| test bpb (bits/byte) ↓ |" in text
+    assert "2.5000" in line_of(text, "transformer_xl"), "under its id, for its title is lost"
+    assert "s/manifest.json is missing" in text
+
+
 def test_settings_tell_groups_of_the_same_method_apart_and_variants_stand_in_the_label(tmp_path: Path) -> None:
     results = [
         (spec("expire_span", 0, rate=1e-3), 2.5, Status.OK, 1000.0),
