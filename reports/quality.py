@@ -34,9 +34,9 @@ class Line:
 
 @dataclass(frozen=True)
 class QualityTable:
-    """All lines of one task, best first, those without a result last."""
+    """All lines of one comparison, best first, those without a result last."""
 
-    task_label: str
+    heading: str
     metric: str
     unit: str
     higher_is_better: bool
@@ -44,11 +44,13 @@ class QualityTable:
     lines: list[Line]
 
 
-def quality_table(task_label: str, card: dict[str, Any], groups: Sequence[Group]) -> QualityTable:
-    """Adds up one task's groups.
+def quality_table(heading: str, card: dict[str, Any], groups: Sequence[Group]) -> QualityTable:
+    """Adds up the groups of one comparison, with a baseline of their own.
 
     Args:
+        heading: what tells the table from the study's others.
         card: the task's, with metric, unit and higher_is_better.
+        groups: its lines, not yet in order.
     """
     metric, higher = str(card["metric"]), bool(card["higher_is_better"])
     baselines = [group for group in groups if group.method == BASELINE and group.values(metric, "test")]
@@ -60,7 +62,7 @@ def quality_table(task_label: str, card: dict[str, Any], groups: Sequence[Group]
     )
     corrected = _corrected(measured)
     rest = [line for line in lines if line.test is None]
-    return QualityTable(task_label, metric, str(card["unit"]), higher, baseline, corrected + rest)
+    return QualityTable(heading, metric, str(card["unit"]), higher, baseline, corrected + rest)
 
 
 def _line(group: Group, metric: str, baseline: Group | None) -> Line:
