@@ -18,6 +18,7 @@ from bench import presets
 from bench.commands.status import summary
 from bench.report import ReportError, build_report, report_page
 from bench.store.statuses import RETRIED
+from bench.study_preset import DEFAULT, preset_of
 from models.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--preset", metavar="NAME", help="a preset that `python -m bench list` shows (default: quick)")
+    source.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="a preset that `python -m bench list` shows (default: that of the study in --out, else quick)",
+    )
     source.add_argument("--config", type=Path, metavar="FILE", help="a file of your own in a preset's format")
     parser.add_argument("--tasks", metavar="A,B", help="only these of its tasks")
     parser.add_argument("--methods", metavar="A,B", help="these methods instead: id, or id+key=value for a variant")
@@ -61,7 +66,10 @@ def run(args: argparse.Namespace) -> int:
         raise SettingsError("--executor", "this version has no executor but local", remedy)
     if args.jobs is not None and args.jobs < 1:
         raise SettingsError("--jobs", f"is {args.jobs}", "Give at least 1.")
-    preset = "" if args.config else args.preset or "quick"
+    # A folder that nobody named is that of the preset, so its study may not choose another one.
+    named = args.preset or (None if args.out or args.config else DEFAULT)
+    out: Path = args.out or Path("runs") / (args.config.stem if args.config else named or DEFAULT)
+    preset = preset_of(out, named, args.config)
     path = args.config or presets.path(preset)
     tasks, methods, seeds = _words("--tasks", args.tasks), _words("--methods", args.methods), _numbers(args.seeds)
 
@@ -70,7 +78,6 @@ def run(args: argparse.Namespace) -> int:
     from bench.presets.preset import read
     from bench.study import plan, settable
 
-    out: Path = args.out or Path("runs") / path.stem
     source = str(args.config) if args.config else f"bench/presets/{preset}.yaml"
     study = plan(
         read(path, source),
