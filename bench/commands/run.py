@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", metavar="A,B", help="only these of its tasks")
     parser.add_argument("--methods", metavar="A,B", help="these methods instead: id, or id+key=value for a variant")
     parser.add_argument("--seeds", metavar="0,1,2", help="these seeds instead")
-    parser.add_argument("--out", type=Path, metavar="runs/NAME", help="the study's folder (default: runs/PRESET)")
+    parser.add_argument("--out", type=_folder, metavar="runs/NAME", help="the study's folder (default: runs/PRESET)")
     parser.add_argument(
         "--plugin",
         type=Path,
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     # A folder that nobody named is that of the preset, so its study may not choose another one.
     named = args.preset or (None if args.out or args.config else DEFAULT)
     out: Path = args.out or Path("runs") / (args.config.stem if args.config else named or DEFAULT)
+    check_folder(out)
     preset = preset_of(out, named, args.config)
     path = args.config or presets.path(preset)
     tasks, methods, seeds = _words("--tasks", args.tasks), _words("--methods", args.methods), _numbers(args.seeds)
@@ -91,8 +92,6 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.keys:
         return _list_keys(settable(study.parts), args.quiet)
-    if out.exists() and not out.is_dir():
-        raise SettingsError("--out", f"{out} is not a folder", "Give the study another name.")
 
     labels: dict[str, Any] = {"preset": preset, "titles": study.cards, "command": _recorded(args, preset)}
     if args.dry_run:
@@ -114,6 +113,23 @@ def run(args: argparse.Namespace) -> int:
                 print(text)
     print(json.dumps({**done.to_json(), "report": report}))
     return code
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty: give the study's folder, such as runs/mine")
+    return Path(text)
+
+
+def check_folder(out: Path) -> None:
+    """Raises SettingsError where a study would be written over, or among, something else."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise SettingsError("--out", f"{out} is not a folder", "Give the study another name.")
+    names = {path.name for path in out.iterdir()}
+    if names and not names & {"manifest.json", "manifest.lock", "cells"}:
+        raise SettingsError("--out", f"{out} holds other files, and no study", "Give a new folder, such as runs/mine.")
 
 
 def _write_specs(out: Path, study: Study, labels: dict[str, Any], quiet: bool) -> int:

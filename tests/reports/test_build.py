@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from bench.spec import CellSpec
 from bench.store import manifest
 from bench.store.statuses import Status
 from models.registry import load_file
+from reports.__main__ import main
 from reports.build import build_report
 
 stored = load_file(Path(__file__).with_name("stored_studies.py"))
@@ -113,6 +115,30 @@ def test_the_command_ends_with_json_imports_no_torch_and_refuses_a_missing_study
     )
     assert done.returncode == 2
     assert "there is no study" in done.stderr
+
+
+def test_a_file_in_a_studys_place_and_a_folder_in_a_results_place_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["build", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith(f"reports: there is no study in {tmp_path / 'file'}.")
+    cell = spec("transformer_xl", 0)
+    folder = study(tmp_path / "s", [(cell, 2.5, Status.OK, 1000.0)])
+    path = manifest.cell_folder(folder, cell.id).result_path
+    path.unlink()
+    path.mkdir()
+    assert main(["build", str(folder)]) == 2
+    assert capsys.readouterr().err == f"reports: {path}: Is a directory.\n"
+
+
+def test_a_page_is_printed_where_the_terminal_knows_ascii_alone(tmp_path: Path) -> None:
+    folder = study(tmp_path / "s", [(spec("transformer_xl", 0), 2.5, Status.OK, 1000.0)])
+    command = [sys.executable, "-m", "reports", "build", str(folder)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "(bits/byte) \\u2193 |" in done.stdout
+    assert "(bits/byte) ↓ |" in (folder / "report" / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["quality.csv", "rows.csv"])
