@@ -200,3 +200,14 @@ def test_exit_code_says_how_the_study_stands(
     report = None if interrupted or report_fails else "page.md"
     assert json.loads(printed.out) == {"study": "out", "cells": 2, "counts": counts, "report": report}
     assert ("the report could not be built: no table" in printed.err) == report_fails
+
+
+def test_plugin_that_leaves_at_its_import_is_not_a_run_that_went_well(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "leaves.py").write_text(BROKEN.replace("@dataclass", "raise SystemExit(0)\n\n@dataclass"))
+    flags = ["--plugin", str(tmp_path / "leaves.py"), "--methods", "leaves", "--out", str(tmp_path / "out")]
+    assert main(["run", "--config", str(config), *flags]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("bench run: method.leaves (in leaves.py, line 8): cannot be imported: SystemExit: 0.")
+    assert not (tmp_path / "out").exists()

@@ -59,6 +59,9 @@ class Settings:
     mode: str = "a"
     """How."""
 
+class Method:
+    """Never built here."""
+
 def check(settings, backbone, block_length):
     if settings.slots % backbone.heads or block_length % settings.slots:
         raise SettingsError("method.ring.slots", f"is {settings.slots}", "Choose another.")
@@ -265,8 +268,48 @@ def test_method_that_cannot_be_imported_is_named(planner: Planner, tmp_path: Pat
     (tmp_path / "lame.py").write_text(METHOD.replace("from dataclasses", "import no_such_package\nfrom dataclasses"))
     add_plugins([tmp_path / "lame.py"])
     assert planner().cells
-    with pytest.raises(SettingsError, match=r"method\.lame: cannot be imported: .*no_such_package"):
+    with pytest.raises(
+        SettingsError, match=r"method\.lame \(in lame\.py, line 2\): cannot be imported: .*no_such_package"
+    ):
         planner(methods=["lame"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("CARD = {", "size = wdith\nCARD = {", r"\(in lame\.py, line 5\): cannot be imported: NameError: name 'wdith'"),
+        ("CARD = {", "raise SystemExit(0)\nCARD = {", r"\(in lame\.py, line 5\): cannot be imported: SystemExit: 0"),
+        ("CARD = {", "return\nCARD = {", r"\(in lame\.py, line 5\): cannot be imported: SyntaxError"),
+        ("class Method:", "class Methods:", r"\(in lame\.py\): its module has no class Method"),
+        ("class Settings:", "class Setting:", r"\(in lame\.py\): its module has no dataclass Settings"),
+        ("slots: int", "slots: 'itn'", r"\(in lame\.py\): its Settings fail: NameError: name 'itn'"),
+        (
+            "    if settings.slots %",
+            "    settings.slost\n    if settings.slots %",
+            r"\(in lame\.py, line 23\): its function check fails: AttributeError",
+        ),
+        (
+            "    if settings.slots %",
+            "    raise SystemExit\n    if settings.slots %",
+            r"\(in lame\.py, line 23\): its function check fails: SystemExit, for lame on echo",
+        ),
+    ],
+)
+def test_plugin_that_fails_is_blamed_with_file_and_line(
+    planner: Planner, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in METHOD
+    (tmp_path / "lame.py").write_text(METHOD.replace(old, new, 1))
+    add_plugins([tmp_path / "lame.py"])
+    with pytest.raises(SettingsError, match=r"^method\.lame " + message):
+        planner(methods=["lame"])
+
+
+def test_task_whose_label_fails_is_blamed(planner: Planner, tmp_path: Path) -> None:
+    (tmp_path / "lost.py").write_text(TASK.replace("settings.length}", "settings.size}"))
+    add_plugins([tmp_path / "lost.py"])
+    with pytest.raises(SettingsError, match=r"^task\.lost \(in lost\.py, line \d+\): its function label fails"):
+        planner(("  echo:", "  lost:"))
 
 
 def test_spec_names_only_its_own_plugins_and_no_absolute_path(planner: Planner, tmp_path: Path) -> None:
@@ -307,15 +350,36 @@ def test_plugins_are_found_again_and_changed_ones_refused(
         ("expire_span.py", METHOD, "name of a module"),
         ("two words.py", METHOD, "no Python name"),
         ("empty.py", "", "has no CARD"),
-        ("poor.py", 'CARD = {"title": "x"}', "lacks family"),
-        ("broken.py", "CARD = {", "does not parse"),
+        ("poor.py", 'CARD = {"title": "x"}', r"CARD \(in poor\.py, line 1\): lacks family"),
+        ("broken.py", "x = 1\nCARD = {", r"CARD \(in broken\.py, line 2\): the file does not parse"),
+        (
+            "latin.py",
+            b"CARD = {'title': 'caf\xe9'}",
+            r"CARD \(in latin\.py, line 1\): the file does not parse: .*utf-8",
+        ),
+        ("nul.py", b"CARD = {}\0", "the file does not parse"),
+        ("computed.py", "CARD = dict()", r"CARD \(in computed\.py, line 1\): is not a literal"),
+        ("keyed.py", "CARD = {[]: 1}", "is not a literal"),
+        ("listed.py", "CARD = []", "is not a dictionary"),
+        (
+            "bare.py",
+            METHOD.replace('["fast", "reference"]', "[]"),
+            r"\(in bare\.py, line 5\): has impls \[\], not a list",
+        ),
+        ("word.py", METHOD.replace('["fast", "reference"]', '"reference"'), "has impls 'reference', not a list"),
+        ("twice.py", METHOD.replace('"fast"', '"reference"'), "not a list of one or more different names"),
+        ("untitled.py", METHOD.replace('"Ring"', "None"), "has title None, not text"),
+        ("blank.py", METHOD.replace('"Ring"', '" "'), "has title ' ', not text"),
+        ("numbered.py", TASK.replace('"version": 3', '"version": True'), "has version True, not a whole number"),
+        ("worse.py", TASK.replace('"higher_is_better": True', '"higher_is_better": 1'), "has higher_is_better 1, not"),
     ],
 )
 def test_wrong_plugin_is_refused(
-    name: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, text: str | bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(METHODS, "_plugins", {})
-    (tmp_path / name).write_text(text)
+    monkeypatch.setattr(TASKS, "_plugins", {})
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SettingsError, match=message):
         add_plugins([tmp_path / name])
 
