@@ -242,12 +242,42 @@ def test_wrong_flag_names_the_key_and_the_nearest(planner: Planner, options: dic
         (("about: made up", "about: ["), r"made\.yaml is not valid YAML"),
         (("about: made up", "{}"), r"made\.yaml is not valid YAML"),
         (("about: made up\n", ""), r"about \(in made\.yaml\): is missing"),
+        (("seeds: [0, 1]", "seeds: 2001-99-99"), r"made\.yaml is not valid YAML: month must be in 1\.\.12"),
+        (("seeds: [0, 1]", "seeds: 2001-01-01"), r"seeds \(in made\.yaml\): .*is not list\[int\]"),
+        (("seeds: [0, 1]", "seeds: &a [*a]"), r"not valid YAML: what begins in line 3 contains itself"),
+        (("seeds: [0, 1]", "seeds: &a {b: [*a]}"), r"not valid YAML: what begins in line 3 contains itself"),
+        (("seeds: [0, 1]", "? [a, b]\n: 1"), r"not valid YAML: the key in line 3 is a list or a mapping, not text"),
+        (("seeds: [0, 1]", "? {a: b}\n: 1"), r"not valid YAML: the key in line 3 is a list or a mapping, not text"),
+        (("seeds: [0, 1]", "seeds: " + "[" * 9000), r"not valid YAML: it is nested too deeply"),
+        (("seeds: [0, 1]", "seeds: [0.5]"), r"seeds \(in made\.yaml\)"),
+        (("about: made up", "about: 3"), r"about \(in made\.yaml\): 3 is not text"),
+        (("backbone: {layers: 1, width: 16, heads: 2}", "backbone: []"), r"tasks\.echo\.backbone .*: is \[\], not a"),
+        (
+            ("train: {steps: 5, block_length: 16, learning_rate: 1e-3}", "train: 0"),
+            r"tasks\.echo\.train .*: is 0, not a",
+        ),
+        (("task: {length: 32}", "task: ''"), r"tasks\.echo\.task .*: is '', not a mapping"),
+        (
+            ("{slots: 8, train.learning_rate: 2e-3, backbone.layers: 3}", "[]"),
+            r"methods\.ring .*: is \[\], not a mapping",
+        ),
+        (("{slots: 8, train.learning_rate: 2e-3, backbone.layers: 3}", "false"), r"methods\.ring .*: is False, not a"),
         (("ring+mode=b: {slots: 2}", "ring+mode=b+slots=2: {}\n      ring+slots=2+mode=b: {}"), "stands there twice"),
     ],
 )
 def test_wrong_file_names_the_key_and_the_file(planner: Planner, change: tuple[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         planner(change)
+
+
+def test_a_section_with_nothing_under_it_is_empty(planner: Planner) -> None:
+    study = planner(("{slots: 8, train.learning_rate: 2e-3, backbone.layers: 3}", ""), ("{slots: 2}", "null"))
+    assert cell(study, "ring").method_settings["slots"] == 4
+
+
+def test_an_alias_stands_for_what_it_names(planner: Planner) -> None:
+    study = planner(("ring: {slots: 8,", "ring: &own {slots: 8,"), ("{slots: 2}", "*own"))
+    assert cell(study, "ring+mode=b").method_settings["slots"] == 8
 
 
 def test_task_without_methods_is_refused(planner: Planner) -> None:
