@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.devices import check_accelerator
 from bench.nearest import nearest
 from bench.parts import Part, blamed, load_part
 from bench.presets.preset import COMMON, Preset, StudyKeys, TaskEntry
@@ -65,6 +66,7 @@ def plan(
     seeds: Sequence[int] | None = None,
     assignments: Iterable[str] = (),
     plugins: Sequence[Mapping[str, str]] = (),
+    check_device: bool = True,
 ) -> Study:
     """Expands a preset to cells.
 
@@ -77,6 +79,7 @@ def plan(
         seeds: in place of the preset's.
         assignments: ``KEY=VALUE`` texts of ``--set``; the last one for a key wins.
         plugins: what `bench.plugins.add_plugins` returned.
+        check_device: whether this machine must have the device that ``trainer.accelerator`` names.
 
     Raises:
         SettingsError: something cannot work; nothing has been written yet.
@@ -93,7 +96,8 @@ def plan(
     study: StudyKeys = build(StudyKeys, "", study_values)
     cells: list[CellSpec] = []
     for task in chosen:
-        first = [_cell(task, written, preset.tasks[task], overrides, parts) for written in expressions[task]]
+        entry = preset.tasks[task]
+        first = [_cell(task, written, entry, overrides, parts, check_device) for written in expressions[task]]
         _refuse_duplicates(first)
         for seed in study.seeds:
             cells += [
@@ -177,7 +181,9 @@ def _overrides(assignments: Iterable[str], parts: Mapping[str, Part]) -> Layers:
     return layers
 
 
-def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers, parts: Mapping[str, Part]) -> CellSpec:
+def _cell(
+    task: str, expression: str, entry: TaskEntry, overrides: Layers, parts: Mapping[str, Part], check_device: bool
+) -> CellSpec:
     """The cell of a method expression on a task, with seed 0."""
     method, variant = split_expression(expression)
     layers: Layers = {section: dict(values) for section, values in entry.common.items()}
@@ -202,6 +208,9 @@ def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers, parts
     common = {name: build(cls, name, layers[name]) for name, cls in _common_classes().items()}
     task_settings = _settings(task_part, layers[f"task.{task}"])
     method_settings = _settings(method_part, own)
+    with located("trainer", written):
+        if check_device:
+            check_accelerator(common["trainer"].accelerator)
     with located(f"task.{task}", written, about):
         if hasattr(task_part.module, "check"):
             task_part.call("check", task_settings, common["train"])

@@ -89,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         seeds=seeds,
         assignments=args.set,
         plugins=add_plugins(args.plugin),
+        check_device=not args.keys,
     )
     if args.keys:
         return _list_keys(settable(study.parts), args.quiet)

@@ -36,6 +36,8 @@ from models.errors import SettingsError
 
 COMMON = ("backbone", "train", "trainer")
 """Sections that a task's cells share, in the file's words."""
+LARGEST_SEED = 2**63 - 1
+"""What a signed 64-bit number holds, as tables store seeds."""
 PER_METHOD = ("backbone", "train")
 """Those that one method may change for itself."""
 
@@ -56,6 +58,8 @@ class StudyKeys:
     def __post_init__(self) -> None:
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
             raise SettingsError("seeds", f"are {self.seeds}", "Give one or more different whole numbers, 0 or more.")
+        if max(self.seeds) > LARGEST_SEED:
+            raise SettingsError("seeds", f"are {self.seeds}", f"Give numbers up to {LARGEST_SEED:,}.")
         if self.threads < 1:
             raise SettingsError("threads", f"is {self.threads}", "Give at least 1.")
         if self.time_limit_s is not None and self.time_limit_s <= 0:

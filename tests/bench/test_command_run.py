@@ -124,6 +124,10 @@ def test_settings_can_follow_one_set_or_several(config: Path, tmp_path: Path) ->
         (["--jobs", "0"], "--jobs: is 0"),
         (["--seeds", "0,x"], "--seeds: '0,x' is not a list of whole numbers"),
         (["--seeds", "0,0"], "seeds (in --seeds): are [0, 0]"),
+        (
+            ["--seeds", "99999999999999999999999"],
+            "seeds (in --seeds): are [99999999999999999999999]. Give numbers up to",
+        ),
         (["--methods", "expire_span,"], "--methods: 'expire_span,' has an empty part"),
         (["--methods", "expire_spam"], "--methods: there is no method 'expire_spam'. Did you mean expire_span?"),
         (["--tasks", "enwik9"], "--tasks: there is no task 'enwik9'. Did you mean enwik8?"),
@@ -146,6 +150,17 @@ def test_wrong_settings_end_with_2_before_anything_is_written(
 def test_config_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--config", "none.yaml"]) == 2
     assert "there is no file none.yaml" in capsys.readouterr().err
+
+
+def test_keys_are_listed_where_the_device_is_not(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config.write_text(config.read_text().replace("accelerator: cpu", "accelerator: cuda"))
+    assert main(["run", "--config", str(config), "--keys", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["run", "--config", str(config), "--dry-run"]) == 2
+    assert "bench run: trainer.accelerator (in " in capsys.readouterr().err
 
 
 def test_out_may_not_be_a_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -218,6 +218,13 @@ def test_set_may_not_contradict_a_variant(planner: Planner) -> None:
         ({"tasks": ["eco"]}, r"--tasks: there is no task 'eco'. Did you mean echo\?"),
         ({"tasks": ["enwik8"]}, r"--tasks: made\.yaml has no settings for enwik8"),
         ({"seeds": [1, 1]}, r"seeds \(in --seeds\)"),
+        ({"seeds": [2**63]}, r"seeds \(in --seeds\): are .* up to 9,223,372,036,854,775,807"),
+        ({"seeds": [-1]}, r"seeds \(in --seeds\)"),
+        (
+            {"assignments": ["trainer.accelerator=gpuu"]},
+            r"trainer\.accelerator \(in --set\): 'gpuu' is not one of auto",
+        ),
+        ({"assignments": ["trainer.strategy=dpp"]}, r"trainer\.strategy \(in --set\): 'dpp' is not one of auto, ddp"),
     ],
 )
 def test_wrong_flag_names_the_key_and_the_nearest(planner: Planner, options: dict[str, Any], message: str) -> None:
@@ -340,6 +347,41 @@ def test_task_whose_label_fails_is_blamed(planner: Planner, tmp_path: Path) -> N
     add_plugins([tmp_path / "lost.py"])
     with pytest.raises(SettingsError, match=r"^task\.lost \(in lost\.py, line \d+\): its function label fails"):
         planner(("  echo:", "  lost:"))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "mps", "there"),
+    [
+        ("gpu", False, False, False),
+        ("gpu", True, False, True),
+        ("gpu", False, True, True),
+        ("cuda", False, True, False),
+        ("cuda", True, False, True),
+        ("mps", True, False, False),
+        ("mps", False, True, True),
+        ("auto", False, False, True),
+        ("cpu", False, False, True),
+    ],
+)
+def test_a_device_that_the_machine_lacks_is_refused(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch, accelerator: str, cuda: bool, mps: bool, there: bool
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+    change = ("{precision: bf16-mixed}", f"{{accelerator: {accelerator}}}")
+    if there:
+        assert planner(change).cells[0].trainer["accelerator"] == accelerator
+        return
+    with pytest.raises(SettingsError) as caught:
+        planner(change)
+    message = str(caught.value)
+    assert f"trainer.accelerator (in made.yaml, tasks.echo.trainer): is {accelerator}, and PyTorch finds no" in message
+    assert "Set it to auto or cpu" in message
+    assert planner(change, check_device=False).cells
+
+
+def test_largest_seed_is_a_seed(planner: Planner) -> None:
+    assert planner(seeds=[2**63 - 1]).cells[0].seed == 2**63 - 1
 
 
 def test_spec_names_only_its_own_plugins_and_no_absolute_path(planner: Planner, tmp_path: Path) -> None:
