@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports.groups import Group, comparisons, groups
 from reports.markdown import table as markdown_table
-from reports.quality import QualityTable, markdown, quality_table
+from reports.quality import TOLERANCE, QualityTable, markdown, quality_table, size_flag
 from reports.statistics import FEWEST
 
 
@@ -62,6 +62,9 @@ def _reading(quality: QualityTable) -> str:
         "Slots: memory per layer and stream after a block, mean over layers and the test split; alive may still be "
         "seen by a later query, allocated take space. State: bytes that one layer carries per stream."
     )
+    if any(size_flag(line, quality) for line in quality.lines):
+        usual = f"{quality.baseline.label}'s" if quality.baseline else "the median"
+        lines.append(f"Parameters: a model that is more than {TOLERANCE:.0%} from {usual} has that beside its name.")
     if any(line.stale for line in quality.lines):
         lines.append("Stale: made by other code than today's; `--retry stale` runs it again.")
     return "\n".join(f"- {line}" for line in lines)
