@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
+from bench.commands.run import default_jobs
 from bench.report import ReportError
 from bench.runner import Summary
 from bench.spec import CellSpec
@@ -226,3 +227,30 @@ def test_plugin_that_leaves_at_its_import_is_not_a_run_that_went_well(
     printed = capsys.readouterr()
     assert printed.err.startswith("bench run: method.leaves (in leaves.py, line 8): cannot be imported: SystemExit: 0.")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "cells", "jobs"), [(8, 1, 6, 6), (4, 1, 6, 4), (8, 3, 6, 2), (2, 4, 6, 1), (8, 1, 1, 1)]
+)
+def test_as_many_cells_run_at_a_time_as_the_cores_allow(
+    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, cells: int, jobs: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    asked = [cell_with(accelerator, threads) for accelerator in ("auto", *["cpu"] * (cells - 1))]
+    assert default_jobs(asked) == jobs
+
+
+@pytest.mark.parametrize(("accelerator", "jobs"), [("auto", 3), ("gpu", 3), ("cpu", 8)])
+def test_each_gpu_runs_one_cell_at_a_time(monkeypatch: pytest.MonkeyPatch, accelerator: str, jobs: int) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert default_jobs([cell_with(accelerator, 1)] * 9) == jobs
+
+
+def cell_with(accelerator: str, threads: int) -> CellSpec:
+    """A cell that wants one such device and so many CPU threads."""
+    trainer = {"accelerator": accelerator, "devices": 1}
+    return CellSpec("enwik8", "x", 1, {}, "lstm", "", {}, "reference", {}, {}, trainer, "32-true", 0, threads=threads)

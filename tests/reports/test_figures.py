@@ -34,7 +34,11 @@ TITLES = {name: card["title"] for name, card in stored.CARDS["methods"].items()}
 
 def p_values() -> dict[str, float]:
     """The paired t-tests' p values against Transformer-XL, times 3, 2 and 1 in rising order, never falling (Holm)."""
-    raw = {name: stats.ttest_rel(BPB[name], BPB["transformer_xl"]).pvalue for name in BPB if name != "transformer_xl"}
+    raw = {
+        name: float(stats.ttest_rel(BPB[name], BPB["transformer_xl"]).pvalue)
+        for name in BPB
+        if name != "transformer_xl"
+    }
     first, second, third = sorted(raw, key=lambda name: raw[name])
     corrected = {first: 3 * raw[first]}
     corrected[second] = max(corrected[first], 2 * raw[second])
