@@ -24,7 +24,7 @@ from bench.cell_progress import Progress
 from bench.checkpoints import Checkpoints, read_checkpoint
 from bench.metrics_log import MetricsLog
 from bench.plugins import restore_plugins
-from bench.spec import CellSpec
+from bench.spec import CellSpec, TrainerSettings
 from bench.store.cell_folder import CellFolder
 from bench.store.claim import Claim, GivenUp
 from bench.store.result import Result, Row
@@ -74,6 +74,7 @@ def build_parts(spec: CellSpec) -> Parts:
         raise Unsupported(f"the objective of the task {spec.task} cannot be trained yet")
     task_settings = make(task.Settings, spec.task_settings, f"task.{spec.task}")
     train = make(TrainSettings, spec.train, "train")
+    make(TrainerSettings, spec.trainer, "trainer")
     on_cpu = spec.trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
     if spec.precision == "16-mixed" and on_cpu:
         raise Unsupported("trainer.precision=16-mixed needs a CUDA device: on a CPU it would silently be bf16-mixed")

@@ -18,6 +18,15 @@ from models.errors import SettingsError
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+Strategy = Literal["auto", "ddp"]
+
+_ALLOWED: dict[str, tuple[str | bool, ...]] = {
+    "accelerator": get_args(Accelerator),
+    "strategy": get_args(Strategy),
+    "enable_progress_bar": (True, False),
+    "deterministic": (True, False),
+}
 
 # A cell's id is a folder's name: what stands in it must be valid on every file system.
 _NAME = re.compile(r"[A-Za-z0-9_.=+-]+")
@@ -27,20 +36,26 @@ _NAME = re.compile(r"[A-Za-z0-9_.=+-]+")
 class TrainerSettings:
     """Where a cell runs, in the words of Lightning's Trainer (``trainer.*``). Precision is the spec's own."""
 
-    accelerator: str = "auto"
-    """What to run on: auto, cpu, gpu, cuda or mps."""
+    accelerator: Accelerator = "auto"
+    """What to run on; gpu is CUDA or Apple's, auto the best that the machine has."""
     devices: int | Literal["auto"] = 1
     """Devices per node that share one training run, or auto for all of them."""
     num_nodes: int = 1
     """Machines that share one training run."""
-    strategy: str = "auto"
-    """How they share it: auto or ddp."""
+    strategy: Strategy = "auto"
+    """How they share it."""
     enable_progress_bar: bool = False
     """Show Lightning's own progress bar in the cell's log."""
     deterministic: bool = False
     """Ask PyTorch for deterministic kernels; slower on CUDA."""
 
     def __post_init__(self) -> None:
+        # A cell's spec is JSON, which nothing has checked for types.
+        for name, allowed in _ALLOWED.items():
+            value = getattr(self, name)
+            if value not in allowed or type(value) is not type(allowed[0]):
+                words = ", ".join(str(entry).lower() for entry in allowed)
+                raise SettingsError(f"trainer.{name}", f"is {value!r}, not one of {words}", "Choose one of these.")
         for name in ("devices", "num_nodes"):
             if getattr(self, name) != 1:
                 raise SettingsError(

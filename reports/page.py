@@ -1,4 +1,4 @@
-"""The report as one Markdown page: a table for each task, how to read it, what failed, where the numbers come from."""
+"""The report as one Markdown page: a table per comparison, how to read it, what failed, where the numbers come from."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from reports.groups import Group, groups
+from reports.groups import Group, comparisons, groups
 from reports.markdown import table as markdown_table
-from reports.quality import QualityTable, markdown, quality_table
+from reports.quality import TOLERANCE, QualityTable, markdown, quality_table, size_flag
 from reports.statistics import FEWEST
 
 
 def quality_tables(table: pd.DataFrame) -> list[QualityTable]:
-    """One table for each task of the study, in its order."""
-    found = groups(table)
-    labels = list(dict.fromkeys(group.task_label for group in found))
+    """One table for each comparison of the study, in its order."""
     result = []
-    for label in labels:
-        members = [group for group in found if group.task_label == label]
+    for heading, members in comparisons(groups(table)):
         card = _card(table.attrs["titles"]["tasks"].get(members[0].spec["task"], {}), members)
         if card is not None:
-            result.append(quality_table(label, card, members))
+            result.append(quality_table(heading, card, members))
     return result
 
 
@@ -52,7 +49,7 @@ def page(table: pd.DataFrame, tables: Sequence[QualityTable]) -> str:
     if about:
         parts.append(about)
     for quality in tables:
-        parts += [f"## {quality.task_label}", markdown(quality), _reading(quality, table)]
+        parts += [f"## {quality.heading}", markdown(quality), _reading(quality)]
     parts += [_not_ok(table), _damaged(table), _origin(table)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -63,10 +60,10 @@ def _about(table: pd.DataFrame) -> str:
     return "\n".join(f"`{name}`: {card['about']}." for name, card in presets.items() if card.get("about"))
 
 
-def _reading(quality: QualityTable, table: pd.DataFrame) -> str:
+def _reading(quality: QualityTable) -> str:
     """What the figures of a table are, in sentences."""
     specs = [line.group.spec for line in quality.lines]
-    lines = [_evaluation(quality, table), _training(specs)]
+    lines = [_evaluation(quality), _training(specs)]
     seeds = [line.cells - line.failed for line in quality.lines]
     if min(seeds) < FEWEST:
         lines.append(f"Fewer than {FEWEST} seeds: no interval, and no difference is shown to be real.")
@@ -79,14 +76,17 @@ def _reading(quality: QualityTable, table: pd.DataFrame) -> str:
         "Slots: memory per layer and stream after a block, mean over layers and the test split; alive may still be "
         "seen by a later query, allocated take space. State: bytes that one layer carries per stream."
     )
+    if any(size_flag(line, quality) for line in quality.lines):
+        usual = f"{quality.baseline.label}'s" if quality.baseline else "the median"
+        lines.append(f"Parameters: a model that is more than {TOLERANCE:.0%} from {usual} has that beside its name.")
     if any(line.stale for line in quality.lines):
         lines.append("Stale: made by other code than today's; `--retry stale` runs it again.")
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _evaluation(quality: QualityTable, table: pd.DataFrame) -> str:
-    rows = table[(table["task_label"] == quality.task_label) & (table["metric"] == quality.metric)]
-    tests = rows[rows["split"] == "test"]
+def _evaluation(quality: QualityTable) -> str:
+    rows = pd.concat([line.group.rows for line in quality.lines])
+    tests = rows[(rows["metric"] == quality.metric) & (rows["split"] == "test")]
     if tests.empty:
         return "No cell has a test result yet."
     contexts = {
@@ -170,7 +170,8 @@ def lines_frame(tables: Sequence[QualityTable]) -> pd.DataFrame:
             group: Group = line.group
             records.append(
                 {
-                    "task": quality.task_label,
+                    "table": quality.heading,
+                    "task": group.task_label,
                     "method": group.method,
                     "label": group.label,
                     "metric": quality.metric,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from bench.spec import CellSpec
 from bench.store.cell_folder import CellFolder
 from bench.store.claim import Claim, GivenUp
 from bench.store.result import Result, Row
+from bench.store.statuses import Status
 from models.registry import load_file
 from tasks import enwik8
 from tasks.registry import TASKS
@@ -233,6 +234,16 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_no_result(
     assert (place.checkpoints / "last.ckpt").read_bytes() == before
 
 
+def test_a_cell_whose_best_weights_are_gone_starts_again(tmp_path: Path) -> None:
+    spec, place = make_cell(tmp_path)
+    undisturbed = run(spec, place)
+    best = int(row(undisturbed, "validation").context["step"])
+    assert best < 8, "weights that training will not come by again are to be missing"
+    (place.checkpoints / "best.ckpt").unlink()
+    assert run(spec, place).rows == undisturbed.rows
+    assert load(place.checkpoints / "best.ckpt")["step"] == best
+
+
 def test_a_fresh_start_leaves_the_last_checkpoint_unread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec, place = make_cell(tmp_path, steps=3, warmup_steps=0)
     kill(spec, place, 3)
@@ -241,3 +252,52 @@ def test_a_fresh_start_leaves_the_last_checkpoint_unread(tmp_path: Path, capsys:
     run(spec, place, fresh=True)
     assert "going on" not in capsys.readouterr().out
     assert len(curve(place)) == 3
+
+
+UNITS = {
+    "bpb": "bits/byte",
+    "slots_alive": "slots",
+    "max_slots_alive": "slots",
+    "slots_allocated": "slots",
+    "max_slots_allocated": "slots",
+    "state_bytes": "bytes",
+    "max_state_bytes": "bytes",
+    "mean_span": "tokens",
+    "parameters": "parameters",
+    "train_tokens": "tokens",
+}
+
+
+def test_every_row_has_its_unit(tmp_path: Path) -> None:
+    spec, _ = make_cell(tmp_path, steps=2, warmup_steps=0)
+    spec = replace(spec, method="expire_span", method_settings={"max_span": 8, "ramp": 2})
+    place = CellFolder(tmp_path / "cells" / spec.id)
+    place.create(spec.to_json())
+    found = {row.metric: row.unit for row in run(spec, place).rows}
+    assert found == UNITS
+
+
+def test_a_loss_that_is_not_finite_is_diverged(tmp_path: Path) -> None:
+    spec, place = make_cell(tmp_path, learning_rate=1e200, warmup_steps=0)
+    result = run_cell(spec, place, None, fresh=False)
+    assert result.status is Status.DIVERGED
+    assert "step" in result.reason
+    assert result.rows == []
+
+
+def test_what_the_device_cannot_compute_is_unsupported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for accelerator in ("cpu", "auto"):
+        spec, place = make_cell(tmp_path)
+        spec = replace(spec, precision="16-mixed", trainer={"accelerator": accelerator})
+        result = run_cell(spec, place, None, fresh=False)
+        assert result.status is Status.UNSUPPORTED
+        assert result.reason.startswith("trainer.precision=16-mixed needs a CUDA device")
+
+
+def test_an_error_of_the_cells_code_is_an_error_with_its_traceback(tmp_path: Path) -> None:
+    spec, place = make_cell(tmp_path)
+    result = run_cell(replace(spec, method_settings={"memory_lenght": 8}), place, None, fresh=False)
+    assert result.status is Status.ERROR
+    assert result.reason.startswith("SettingsError: method.transformer_xl.memory_lenght")
+    assert "Traceback" in result.traceback
