@@ -20,8 +20,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from bench.cell_progress import Progress
 from bench.checkpoints import Checkpoints, read_checkpoint
-from bench.metrics_log import MetricsLog, Progress
+from bench.metrics_log import MetricsLog
 from bench.plugins import restore_plugins
 from bench.spec import CellSpec
 from bench.store.cell_folder import CellFolder
@@ -29,7 +30,7 @@ from bench.store.claim import Claim, GivenUp
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
 from bench.task_data import check_data
-from models.backbone import Backbone, BackboneSettings, build
+from models.backbone import MEMORY_UNITS, Backbone, BackboneSettings, build
 from models.errors import SettingsError, Unsupported
 from models.registry import METHODS
 from tasks.randomness import derive
@@ -191,10 +192,10 @@ def result_rows(parts: Parts, checkpoints: Checkpoints) -> list[Row]:
             context={**main.context, **held, "step": checkpoints.best_step},
         )
     )
-    units = {"state_bytes": "bytes", "mean_span": "tokens"}
+    units: dict[str, tuple[str, bool | None]] = {name: (unit, False) for name, unit in MEMORY_UNITS.items()}
+    units |= {name: (unit, None) for name, unit in parts.model.layers()[0].mixer.statistic_units.items()}
     for name, value in sorted(module.statistics.items()):
-        unit = units.get(name.removeprefix("max_"), "slots")
-        better = None if "span" in name else False
+        unit, better = units[name.removeprefix("max_")]
         rows.append(Row(name, value, unit, split="test", higher_is_better=better, context=scores[0].context))
     count = sum(parameter.numel() for parameter in parts.model.parameters())
     rows.append(Row("parameters", float(count), "parameters", split=""))

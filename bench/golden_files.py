@@ -28,6 +28,7 @@ class Golden:
 
     Args:
         layout: ``log_probs`` or ``nll_per_token``, what the outputs are stored as.
+        names: whose names the parameters have: ``transformer-sequential`` or ``transformer-xl``.
         noise: u per block, or None.
     """
 
@@ -37,6 +38,7 @@ class Golden:
     block_length: int
     vocabulary: int
     layout: str
+    names: str
     noise: list[float] | None = None
 
 
@@ -130,6 +132,7 @@ def _first_family(fields: Fields, method: str, settings: dict[str, Any]) -> Gold
         block_length=fields.whole("mem_sz"),
         vocabulary=fields.whole("vocab_sz"),
         layout="log_probs",
+        names="transformer-sequential",
         noise=fields.numbers("noise"),
     )
 
@@ -173,7 +176,7 @@ def _expire_span(fields: Fields) -> Golden:
 
 
 def _dai(fields: Fields) -> Golden:
-    for key in ("dropout", "dropatt"):
+    for key in ("dropout", "dropatt", "ext_len", "attn_type"):  # off unless given; each changes the mathematics
         if key in fields.content:
             fields.off(key)
     return Golden(
@@ -196,6 +199,7 @@ def _dai(fields: Fields) -> Golden:
         block_length=fields.whole("tgt_len"),
         vocabulary=fields.whole("vocab"),
         layout="nll_per_token",
+        names="transformer-xl",
     )
 
 

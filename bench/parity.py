@@ -94,9 +94,12 @@ DAI = {
 }
 
 
-def our_name(theirs: str, layout: str) -> str | None:
+NAMES = {"transformer-sequential": FIRST_FAMILY, "transformer-xl": DAI}
+
+
+def our_name(theirs: str, names: str) -> str | None:
     """Our name of the authors' parameter, or None if it is not known."""
-    table = FIRST_FAMILY if layout == "log_probs" else DAI
+    table = NAMES[names]
     parts = theirs.split(".")
     if parts[0] == "layers" and len(parts) > 1 and parts[1].isdigit():
         general = ".".join(["layers", "{}", *parts[2:]])
@@ -137,7 +140,7 @@ def check_file(path: Path, impl: str = "reference", limit: float = LIMIT) -> Ver
     if verdict.problems:
         return verdict
     ours = dict(model.named_parameters())
-    names = copy_parameters(arrays, ours, golden.layout, verdict)
+    names = copy_parameters(arrays, ours, golden.names, verdict)
     if verdict.problems:
         return verdict
     expected = {name: tensor for name, tensor in arrays.items() if name != "tokens" and not name.startswith("param/")}
@@ -166,7 +169,7 @@ def check_file(path: Path, impl: str = "reference", limit: float = LIMIT) -> Ver
 
 
 def copy_parameters(
-    arrays: dict[str, Tensor], ours: dict[str, nn.Parameter], layout: str, verdict: Verdict
+    arrays: dict[str, Tensor], ours: dict[str, nn.Parameter], authors: str, verdict: Verdict
 ) -> dict[str, str]:
     """Copies every ``param/`` array into our model; returns their names -> ours. Problems go to the verdict."""
     names: dict[str, str] = {}
@@ -174,7 +177,7 @@ def copy_parameters(
         if not stored.startswith("param/"):
             continue
         theirs = stored.removeprefix("param/")
-        our = our_name(theirs, layout)
+        our = our_name(theirs, authors)
         if our is None or our not in ours:
             verdict.problems.append(f"{stored} has no place in our model")
             continue

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +73,8 @@ def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> 
 class Method(Mixer):
     """Attention whose heads each learn their span."""
 
+    statistic_units: ClassVar[dict[str, str]] = {"mean_span": "tokens"}
+
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()
         self.settings, self.sizes = settings, sizes
@@ -113,9 +116,7 @@ class Method(Mixer):
         n, window = x.shape[1], self.window()
         memory = pad_left(state["memory"], window)  # [B, >= K, E]
         keys = context.norm(torch.cat([memory[:, memory.shape[1] - window :], x], dim=1))  # [B, K + n, E]
-        query = self.project.split(self.project.query(keys[:, -n:]))  # [B, H, n, D]
-        key = self.project.split(self.project.key(keys))
-        value = self.project.split(self.project.value(keys))
+        query, key, value = self.project(keys, n)
 
         positions = position_scores(query, context.shared.p[:, -window:], keys.shape[1])
         score = (query @ key.mT + positions) / query.shape[-1] ** 0.5  # [B, H, n, K + n]

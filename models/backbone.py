@@ -24,8 +24,12 @@ from models.mixer import BackboneOptions, Context, Mixer, Sizes
 from models.registry import METHODS
 from models.state import LayerState, State, state_bytes
 
-TIED_SCALE = 0.02
-"""Standard deviation of an embedding that is the output's weight too (Dai et al. 2019); with 1, logits are huge."""
+SCALED_EMBEDDING = 0.02
+"""Initial standard deviation of an embedding whose output is multiplied by sqrt(E) (Dai et al. 2019); with 1, the
+embedding drowns what the layers add, and logits of a tied output are huge."""
+
+MEMORY_UNITS = {"slots_alive": "slots", "slots_allocated": "slots", "state_bytes": "bytes"}
+"""What `Backbone.memory` tells, per stream and layer, with its units."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +158,14 @@ class Backbone(nn.Module):
         self.head = head
         self.input_scale = sizes.width**0.5 if options.scale_embedding else 1.0
         self.dropout = nn.Dropout(sizes.dropout if options.dropout_outside else 0.0)
+        if options.scale_embedding and isinstance(encoder, nn.Embedding):
+            nn.init.normal_(encoder.weight, std=SCALED_EMBEDDING)
         if options.tie_output:
             embedding, projection = getattr(encoder, "weight", None), getattr(head, "weight", None)
             if embedding is None or projection is None or embedding.shape != projection.shape:
                 raise Unsupported(
                     "the method ties its output to the embedding, and this task's encoder and head do not match"
                 )
-            nn.init.normal_(embedding, std=TIED_SCALE)
             head.weight = encoder.weight
 
     def layers(self) -> list[Block]:
@@ -208,6 +213,8 @@ class Backbone(nn.Module):
             if mixed.aux_loss is not None:
                 aux_loss = aux_loss + mixed.aux_loss
             for name, value in mixed.statistics.items():
+                if name not in block.mixer.statistic_units:
+                    raise KeyError(f"{type(block.mixer).__module__}: statistic_units has no unit for {name!r}")
                 statistics.setdefault(name, []).append(value.detach())
         logits = self.head(self.dropout(self.norm(h)))
         summary = {name: torch.stack(values).mean() for name, values in statistics.items()}

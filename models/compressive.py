@@ -110,9 +110,7 @@ class Method(Mixer):
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
         room = self.block_length - state["open"].shape[1]
         if x.shape[1] > room:  # the piece runs over the end of the open block
-            first = self.forward(x[:, :room], state, context)
-            second = self.forward(x[:, room:], first.state, context)
-            return Mixed(torch.cat([first.y, second.y], dim=1), second.state)
+            return self.in_two(room, x, state, context)
         assert isinstance(context.shared, LearnedPositions)
         n, begun = x.shape[1], state["open"].shape[1]
 
@@ -120,9 +118,7 @@ class Method(Mixer):
         history = torch.cat([state["recent"], state["open"], x], dim=1)  # [B, L + o + n, E]
         slots = compressed.shape[1]  # C + T / c
         keys = context.norm(torch.cat([compressed, history], dim=1))
-        query = self.project.split(self.project.query(keys[:, -n:]))  # [B, H, n, D]
-        key = self.project.split(self.project.key(keys))
-        value = self.project.split(self.project.value(keys))
+        query, key, value = self.project(keys, n)
 
         score = query @ key.mT + self.positions(query, context.shared.p, begun, keys.shape[1])
         group = (begun + torch.arange(n, device=x.device)) // self.rate  # [n]

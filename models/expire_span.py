@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +85,7 @@ class Method(Mixer):
     """Attention whose memories expire."""
 
     predicts_spans = True
+    statistic_units: ClassVar[dict[str, str]] = {"mean_span": "tokens"}
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()
@@ -139,9 +141,7 @@ class Method(Mixer):
         on_ramp = (mask > 0) & (mask < 1)
         charged = (left * on_ramp).sum((1, 2)).mean() / (ramp * self.sizes.block_length)
 
-        query = self.project.split(self.project.query(keys[:, -n:]))  # [B, H, n, D]
-        key = self.project.split(self.project.key(keys))
-        value = self.project.split(self.project.value(keys))
+        query, key, value = self.project(keys, n)
         score = query @ key.mT + position_scores(query, context.shared.p, keys.shape[1])  # [B, H, n, S + n]
         weight = masked_softmax(score / query.shape[-1] ** 0.5, mask[:, None])
         y = self.project.merge(self.dropout(weight) @ value)

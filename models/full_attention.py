@@ -1,8 +1,9 @@
 """Full attention: a softmax over the whole past, nothing forgotten (Vaswani et al. 2017, 1706.03762).
 
-The quality ceiling and the cost to beat. It is the shared backbone's attention with learned positions for the last
-P = min(L, T) distances (or none), and the limit of Expire-Span when no span ever ends. `memory: none` is the floor:
-each block alone, as if the stream began anew at every block.
+The quality ceiling, for the L it is given, and the cost to beat. With L (`max_span`) it has a learned position vector
+for each of its P = L distances, and gives what `transformer_xl` gives at the same length, through PyTorch's fused
+attention. Without, its reach grows with the stream while P = T: then it is the limit of Expire-Span when no span ever
+ends. `memory: none` is the floor: each block alone, as if the stream began anew at every block.
 
 State: `memory` [B, S, E], the layer's inputs so far, at most L of them; `held` [B, S], which slots a row really has. It
 begins with P zero vectors that are attended. With `memory: none` it holds only what was read of the open block,
@@ -46,7 +47,7 @@ class Settings:
     capacity: int = 65536
     """Without max_span: the number of slots at which the run stops with an error instead of forgetting silently."""
     positions: Literal["learned", "none"] = "learned"
-    """Learned vectors for the last min(L, T) distances, or no positions at all."""
+    """Learned vectors for the last L distances (without max_span or memory: T), or no positions at all."""
     position_scale: float = 1.0
     """Standard deviation of the learned position vectors at initialisation."""
 
@@ -100,18 +101,14 @@ class Method(Mixer):
         if self.settings.memory == "none":
             room = self.sizes.block_length - begun
             if x.shape[1] > room:  # the piece runs over the end of the open block
-                first = self.forward(x[:, :room], state, context)
-                second = self.forward(x[:, room:], first.state, context)
-                return Mixed(torch.cat([first.y, second.y], dim=1), second.state)
+                return self.in_two(room, x, state, context)
             before = self.beginning(x.shape[0])
             memory, held = torch.cat([before["memory"], memory], dim=1), torch.cat([before["held"], held], dim=1)
         n, longest = x.shape[1], self.settings.max_span
         history = torch.cat([memory, x], dim=1)  # [B, S + n, E]
         held = functional.pad(held, (0, n), value=True)  # [B, S + n]
         keys = context.norm(history)
-        query = self.project.split(self.project.query(keys[:, -n:]))  # [B, H, n, D]
-        key = self.project.split(self.project.key(keys))
-        value = self.project.split(self.project.value(keys))
+        query, key, value = self.project(keys, n)
 
         distance = distances(n, keys.shape[1], x.device)
         seen = distance >= 1
@@ -141,5 +138,6 @@ class Method(Mixer):
 
 
 def near_positions(settings: Settings, sizes: Sizes) -> int:
-    """P = min(L, T): distances that have a position vector, and zero vectors that memory begins with."""
-    return min(settings.max_span or sizes.block_length, sizes.block_length)
+    """P: distances that have a position vector, and zero vectors that memory begins with."""
+    longest = settings.max_span or sizes.block_length
+    return min(longest, sizes.block_length) if settings.memory == "none" else longest

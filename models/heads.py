@@ -25,6 +25,10 @@ class Heads(nn.Module):
         if sizes.pre_norm:
             self.output.weight.data.div_((2 * sizes.layers) ** 0.5)
 
+    def forward(self, keys: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Query [B, H, n, D], key and value [B, H, S, D] of hidden states [B, S, E]; the last n of them ask."""
+        return self.split(self.query(keys[:, -n:])), self.split(self.key(keys)), self.split(self.value(keys))
+
     def split(self, x: Tensor) -> Tensor:
         """[B, S, H * D] as [B, H, S, D]."""
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)

@@ -81,9 +81,9 @@ class Mixed:
         y: [B, n, E], to be added to the residual stream.
         state: what the next call needs, detached.
         aux_loss: scalar to be added to the task's loss, or None. Over the pieces of a block it adds up to the block's.
-        statistics: named scalars, such as ``mean_span``.
-        skip: whether the backbone is to pass the block's input on unchanged (layer drop); the state advances all the
-        same.
+        statistics: named scalars, such as ``mean_span``; their units stand in `Mixer.statistic_units`.
+        skip: whether the backbone is to pass the block's input on unchanged (layer drop). The layer's state advances
+            all the same, and its auxiliary loss and statistics count, since the spans that it predicts are in force.
     """
 
     y: Tensor
@@ -104,6 +104,9 @@ class Mixer(nn.Module, ABC):
     predicts_spans: ClassVar[bool] = False
     """Whether the method predicts a span per memory and lets ``context.edit_spans`` replace it."""
 
+    statistic_units: ClassVar[dict[str, str]] = {}
+    """The unit of every name that `forward` may put into ``Mixed.statistics``."""
+
     @classmethod
     def build_shared(cls, settings: object, sizes: Sizes) -> nn.Module | None:
         """The module that all layers share, handed to `forward` as ``context.shared``. None by default."""
@@ -121,6 +124,21 @@ class Mixer(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
         """Mixes the block x [B, n, E] with the state. Position t of y may depend on x[:, :t + 1] and the state only."""
+
+    def in_two(self, first: int, x: Tensor, state: LayerState, context: Context) -> Mixed:
+        """`forward` for the first tokens of x [B, n, E] and then for the others, which find another state."""
+        before = self.forward(x[:, :first], state, context)
+        after = self.forward(x[:, first:], before.state, context)
+        losses = [part.aux_loss for part in (before, after) if part.aux_loss is not None]
+        share = first / x.shape[1]
+        return Mixed(
+            torch.cat([before.y, after.y], dim=1),
+            after.state,
+            aux_loss=sum(losses[1:], losses[0]) if losses else None,
+            statistics={
+                name: share * value + (1 - share) * after.statistics[name] for name, value in before.statistics.items()
+            },
+        )
 
     @abstractmethod
     def slots(self, state: LayerState) -> tuple[Tensor, int]:

@@ -56,7 +56,9 @@ def reset_rows(state: State, fresh: State, reset: Tensor) -> State:
     for old_layer, new_layer in zip(state, fresh, strict=True):
         layer: LayerState = {}
         for name, tensor in old_layer.items():
-            old, new = _aligned([tensor, new_layer[name]])
+            # What only this stream carries (edited spans) is zero where a row begins anew.
+            begin = new_layer[name] if name in new_layer else torch.zeros_like(tensor)
+            old, new = _aligned([tensor, begin])
             layer[name] = torch.where(reset.view(-1, *(1,) * (old.dim() - 1)), new, old)
         blended.append(layer)
     return blended

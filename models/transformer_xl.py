@@ -3,11 +3,12 @@
 Two variants of the same rule. `positions: learned` is the baseline of the Expire-Span paper (Sukhbaatar et al. 2021):
 each query sees exactly the L positions before it, one learned vector per distance. `positions: sinusoidal` is the model
 of Dai et al. 2019 (1901.02860) with the backbone details it was published with: scaled and tied embedding, one QKV
-matrix, a query that sees itself, and the score
+matrix, a query that sees itself, dropout after embedding, sublayers and the last layer, and the score
 
     ((q + u) . k_i + (q + v) . W_r r_d) / sqrt(D),    r_d = [sin(d f_k), cos(d f_k)],   f_k = 10000^(-2k/E)
 
-at distance d = t - i, where u, v are shared by all layers and W_r belongs to the layer.
+at distance d = t - i, where u, v are shared by all layers and W_r belongs to the layer. Not as published: no dropout on
+r_d, one dropout rate for attention and all else, linear layers at PyTorch's initialisation.
 
 State: `memory` [B, S, E], the layer's last inputs. Learned: S = L from the start, zeros that are attended.
 Sinusoidal: S grows from 0 to L, and `held` [B, S] says which slots a row really has.
@@ -96,9 +97,7 @@ class LearnedWindow(Mixer):
         n = x.shape[1]
         history = torch.cat([state["memory"], x], dim=1)  # [B, L + n, E]
         keys = context.norm(history)
-        query = self.project.split(self.project.query(keys[:, -n:]))  # [B, H, n, D]
-        key = self.project.split(self.project.key(keys))
-        value = self.project.split(self.project.value(keys))
+        query, key, value = self.project(keys, n)
 
         score = query @ key.mT + position_scores(query, context.shared.p, keys.shape[1])  # [B, H, n, L + n]
         distance = distances(n, keys.shape[1], x.device)
@@ -109,7 +108,7 @@ class LearnedWindow(Mixer):
 
 
 class SharedBiases(nn.Module):
-    """u and v of Dai et al. 2019, eq. of section 3.3: content and position bias [H, D], shared by all layers."""
+    """u and v of Dai et al. 2019, section 3.3, terms (c) and (d) of the relative score; [H, D], for all layers."""
 
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()

@@ -204,7 +204,7 @@ class BitsPerByte:
         self.nats, self.count = 0.0, 0
 
     def add(self, batch: StreamBatch, logits: Tensor, nll: Tensor) -> None:
-        self.nats += float((nll.double() * batch.weights).sum())
+        self.nats += float((nll.cpu().double() * batch.weights.cpu()).sum())  # on the CPU: not every device has float64
         self.count += int(batch.weights.sum())
 
     def scores(self) -> list[Score]:

@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from models.errors import SettingsError
 from tasks.train_settings import TrainSettings
 
 Position = dict[str, Tensor]
@@ -181,6 +182,13 @@ class StreamData(pl.LightningDataModule):
         """This process's rows of the training stream."""
         if self._training is None:
             ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+            if self.train.batch_size % (ranks * self.train.accumulation):
+                raise SettingsError(
+                    "train.batch_size",
+                    f"{self.train.batch_size} rows cannot be shared evenly by {ranks} processes with "
+                    f"{self.train.accumulation} groups each",
+                    "Choose a multiple of processes times train.accumulation.",
+                )
             share = self.train.batch_size // ranks
             self._training = self.task.training_source(
                 self.task_settings, self.train, self.seed, range(rank * share, (rank + 1) * share)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -19,7 +20,7 @@ from models.backbone import Backbone
 from models.state import State, map_state
 from tasks.randomness import derive, uniform
 from tasks.stream import Position, Score, Scorer, StreamBatch
-from tasks.stream_step import enter, loss_divisor, read_block, weigh
+from tasks.stream_step import enter, loss_divisor, read_block, token_nll
 from tasks.train_settings import TrainSettings, build_optimiser
 
 
@@ -44,7 +45,6 @@ class StreamModule(pl.LightningModule):
         self.step = 0
         self.position: Position | None = None
         self.carried: State | None = None
-        self.last_statistics: dict[str, Tensor] = {}
         self.scores: list[Score] = []
         self.statistics: dict[str, float] = {}
         self.edit_spans: Callable[[int, Tensor], Tensor] | None = None  # evaluation's "what if", see Backbone.forward
@@ -53,6 +53,8 @@ class StreamModule(pl.LightningModule):
         self._scorer: Scorer | None = None
         self._nats = torch.zeros((), dtype=torch.float64)
         self._weight = torch.zeros((), dtype=torch.float64)
+        self._named: dict[str, Tensor] = {}
+        self._steps_named = 0
 
     # Training
 
@@ -65,7 +67,9 @@ class StreamModule(pl.LightningModule):
             return
         self._optimiser().load_state_dict(self._loaded["optimiser"])
         self.trainer.precision_plugin.load_state_dict(self._loaded["precision"])
-        self._nats, self._weight = self._loaded["nats"].cpu(), self._loaded["weight"].cpu()
+        self._nats, self._weight = self._loaded["nats"].to(self.device), self._loaded["weight"].to(self.device)
+        self._named = {name: value.to(self.device) for name, value in self._loaded["named"].items()}
+        self._steps_named = int(self._loaded["steps_named"])
         carried = self._loaded["carried"][self.global_rank]
         self.carried = map_state(carried, lambda tensor: tensor.to(self.device))
         self._loaded = None
@@ -81,7 +85,8 @@ class StreamModule(pl.LightningModule):
         read = read_block(
             self.model, batch, self.carried, randomness, train.accumulation, self._divisor(batch), self.manual_backward
         )
-        self.last_statistics = read.statistics
+        self._named = {name: self._named.get(name, 0) + value for name, value in read.statistics.items()}
+        self._steps_named += 1
         if read.learns:
             self._update()
         self.carried = read.state
@@ -94,12 +99,8 @@ class StreamModule(pl.LightningModule):
 
     def _divisor(self, batch: StreamBatch) -> Tensor:
         """What the summed loss of the batch is divided by."""
-        total = batch.weights.sum()
-        if self.trainer.world_size > 1:
-            gathered = self.all_gather(total)
-            assert isinstance(gathered, Tensor)
-            total = gathered.mean()
-        return loss_divisor(total, self.trainer.world_size)
+        ranks = self.trainer.world_size
+        return loss_divisor(self._over_ranks(batch.weights.sum()) / ranks, ranks)
 
     def _update(self) -> None:
         for group in self._optimiser().param_groups:
@@ -122,16 +123,25 @@ class StreamModule(pl.LightningModule):
 
     def _log_training(self) -> None:
         self.check_finite()
-        if self._weight > 0:
-            loss = float(self._nats / self._weight)
+        nats, weight = self._over_ranks(self._nats), self._over_ranks(self._weight)
+        if weight > 0:
             rate = self.settings.learning_rate_at(self.step - 1)
-            extra = {name: float(value) for name, value in self.last_statistics.items()}
-            self._write({"loss": loss, "learning_rate": rate, **extra})
+            named = {name: float(value) / self._steps_named for name, value in self._named.items()}
+            self._write({"loss": float(nats / weight), "learning_rate": rate, **named})
         self._nats, self._weight = torch.zeros_like(self._nats), torch.zeros_like(self._weight)
+        self._named, self._steps_named = {}, 0
+
+    def _over_ranks(self, value: Tensor) -> Tensor:
+        """The sum over the processes that share the training run."""
+        if self.trainer.world_size == 1:
+            return value
+        gathered = self.all_gather(value)
+        assert isinstance(gathered, Tensor)
+        return gathered.sum()
 
     def check_finite(self) -> None:
-        """Raises Diverged where a loss since the last entry of the learning curve was not finite."""
-        if not bool(torch.isfinite(self._nats)):
+        """Raises Diverged where a loss since the last entry of the learning curve was not finite, on any rank."""
+        if not bool(torch.isfinite(self._over_ranks(self._nats))):
             raise Diverged(f"the training loss was not finite at or before step {self.step}")
 
     # Evaluation
@@ -157,27 +167,23 @@ class StreamModule(pl.LightningModule):
     def _begin_evaluation(self) -> None:
         self._evaluated, self._scorer = None, self.new_scorer()
         self._memory: list[dict[str, float]] = []
-        self._spans: list[Tensor] = []
 
     def _evaluate(self, batch: StreamBatch) -> None:
         assert self._scorer is not None
         output = self.model(batch.inputs, enter(self.model, self._evaluated, batch), edit_spans=self.edit_spans)
         self._evaluated = output.state
-        self._scorer.add(batch, output.y, weigh(output, batch))
-        self._memory.append(self.model.memory(output.state))
-        if "mean_span" in output.statistics:
-            self._spans.append(output.statistics["mean_span"])
+        self._scorer.add(batch, output.y, token_nll(output, batch))
+        named = {name: float(value) for name, value in output.statistics.items()}
+        self._memory.append({**self.model.memory(output.state), **named})
 
     def _end_evaluation(self, split: str) -> None:
-        """Keeps the scores, and what memory held on average after a block."""
+        """Keeps the scores, and on average over blocks what memory held and what the layers said of themselves."""
         assert self._scorer is not None
         self.scores = self._scorer.scores()
         self.statistics = {
-            name: (max if name.startswith("max_") else mean)([figures[name] for figures in self._memory])
+            name: (max if name.startswith("max_") else fmean)([figures[name] for figures in self._memory])
             for name in self._memory[0]
         }
-        if self._spans:
-            self.statistics["mean_span"] = float(torch.stack(self._spans).mean())
         self._evaluated = self._scorer = None
         if not math.isfinite(self.scores[0].value):
             raise Diverged(f"{self.scores[0].metric} on the {split} split is not finite after step {self.step}")
@@ -208,6 +214,8 @@ class StreamModule(pl.LightningModule):
             "carried": [state for _, state in gathered],
             "nats": self._nats,
             "weight": self._weight,
+            "named": dict(self._named),
+            "steps_named": self._steps_named,
         }
 
     def load_resume_state(self, saved: dict[str, Any]) -> None:
@@ -215,7 +223,3 @@ class StreamModule(pl.LightningModule):
         self.model.load_state_dict(saved["model"])
         self.step = int(saved["step"])
         self._loaded = saved
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -29,7 +29,7 @@ class Read:
     Args:
         state: the memory after it, detached.
         nats: the summed weighted loss, a scalar.
-        statistics: the last group's named scalars.
+        statistics: named scalars of the layers, each the mean over groups.
         learns: whether there are gradients.
     """
 
@@ -63,19 +63,20 @@ def read_block(
     size = batch.reset.shape[0] // groups
     kept: list[State] = []
     nats = torch.zeros((), dtype=exact(batch.weights.device), device=batch.weights.device)
-    statistics: dict[str, Tensor] = {}
+    named: list[dict[str, Tensor]] = []
     learns = bool(divisor > 0)
     for group in range(groups):
         share = slice(group * size, (group + 1) * size)
         part = batch.rows(share)
         with torch.set_grad_enabled(learns):
             output = model(part.inputs, rows(state, share), randomness)
-            weighted = (weigh(output, part) * part.weights).sum()
+            weighted = (token_nll(output, part) * part.weights).sum()
             if learns:
                 backward(weighted / divisor + output.aux_loss / groups)
         kept.append(detach(output.state))
         nats += weighted.detach().to(nats.dtype)
-        statistics = output.statistics
+        named.append(output.statistics)
+    statistics = {name: torch.stack([group[name] for group in named]).mean() for name in named[0]}
     return Read(kept[0] if groups == 1 else join_rows(kept), nats, statistics, learns)
 
 
@@ -97,7 +98,7 @@ def enter(model: Backbone, state: State | None, batch: StreamBatch) -> State:
     return fresh if state is None else reset_rows(state, fresh, batch.reset)
 
 
-def weigh(output: Output, batch: StreamBatch) -> Tensor:
+def token_nll(output: Output, batch: StreamBatch) -> Tensor:
     """Negative log-likelihood of the targets in nats [B, T]; computed in float32 at least."""
     logits = output.y if output.y.dtype == torch.float64 else output.y.float()
     return functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none").view_as(

@@ -30,7 +30,7 @@ class TrainSettings:
     learning_rate: float = 3e-3
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """After warm-up: constant, or half a cosine down to zero at the last step."""
+    """After warm-up: constant, or half a cosine that would reach zero with the step after the last."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly to its peak."""
     weight_decay: float = 0.0
