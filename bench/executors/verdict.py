@@ -9,7 +9,7 @@ from bench.executors.process import timed_out
 from bench.store import attempt, heartbeat, provenance
 from bench.store.attempt import Attempt
 from bench.store.cell_folder import CellFolder
-from bench.store.claim import GIVEN_UP, Claim, claim
+from bench.store.claim import GIVEN_UP, LOST, Claim, claim
 from bench.store.result import Result
 from bench.store.statuses import Status
 
@@ -21,8 +21,9 @@ def hold(ended: Ended) -> Claim | None:
     """Claims the cell of a process that has ended without a result; None where that is not this runner's to judge."""
     folder = CellFolder(ended.job.folder)
     left = heartbeat.read(folder.heartbeat_path)
-    if not folder.path.is_dir() or (left is not None and left.foreign):
-        # Deleted under the process, which is a way to have the cell run again; or taken by another machine.
+    if ended.exit_code == LOST or not folder.path.is_dir() or (left is not None and left.foreign):
+        # Deleted under the process, which is a way to have the cell run again; or taken by another machine. It is run
+        # again as soon as nobody has it.
         return None
     return claim(folder, on_lost=lambda: None)
 

@@ -31,8 +31,10 @@ _CONFIRM_S = 2 * BEAT_S
 """Seconds after which a cell taken from another machine must still be ours: a third machine may have taken it too."""
 
 
-GIVEN_UP = 75
-"""Exit code of a cell's process that lets go of its cell without a result."""
+LOST = 75
+"""Exit code of a cell's process whose claim was lost: the cell is taken by another machine, or its folder deleted."""
+GIVEN_UP = 74
+"""Exit code of a cell's process that lets go of its cell without a result, see `GivenUp`."""
 
 
 class GivenUp(SystemExit):
@@ -175,7 +177,7 @@ def claim(
     descriptor = _lock(folder.lock_path, time.monotonic() + _RETRY_S)
     if descriptor is None:
         return None
-    new = Claim(folder, descriptor, on_lost or (lambda: os._exit(GIVEN_UP)))
+    new = Claim(folder, descriptor, on_lost or (lambda: os._exit(LOST)))
     _close_when_forked(new)
     left = heartbeat.read(folder.heartbeat_path)
     if left is not None and left.foreign and left != stood_still:

@@ -34,7 +34,7 @@ def without_paths(text: str) -> str:
     home = str(Path.home())
     if len(Path(home).parts) > 1:
         # The one name whose spaces and place are known.
-        text = re.sub(rf"{re.escape(home)}(?![\w.-])", "/home/_", text)
+        text = re.sub(rf"{re.escape(home)}(?![\w.-])", "/home/~", text)
     return _FOUND.sub(_shown, text)
 
 

@@ -50,7 +50,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "shared"),
     [
-        ("/home/alice/corpus.txt", "corpus.txt"),
+        ("/srv/alice/corpus.txt", "corpus.txt"),
         ("../alice/corpus.txt", "corpus.txt"),
         (f"{CHECKOUT}/data/../../alice/corpus.txt", "corpus.txt"),
         (f"{CHECKOUT}/data/corpus.txt", "data/corpus.txt"),
@@ -63,7 +63,7 @@ def test_a_portable_spec_knows_paths_in_the_checkout_and_names_of_other_files(pa
 
 
 def test_a_spec_without_files_stays_as_it_is() -> None:
-    for content in ({}, {"task": "toy", "task_settings": {"path": "/home/alice"}, "plugins": [], "task_data": {}}):
+    for content in ({}, {"task": "toy", "task_settings": {"path": "/srv/alice"}, "plugins": [], "task_data": {}}):
         assert places.portable(content) == content
         assert places.located(content, Path("/nowhere")) == content
 
