@@ -19,7 +19,6 @@ RUNNER = Path(__file__).with_name("watched_runner.py")
 moments = load_file(Path(__file__).with_name("moments.py"))
 
 ONLY_RUNNER, ONLY_CELL, BOTH = "runner", "cell", "cell, then runner"
-VICTIMS = (ONLY_RUNNER, BOTH, ONLY_CELL)
 """Whom a kill meets. A runner that outlives its cell judges it failed; with both dead the cell is interrupted."""
 
 ORPHAN_S = 2.0
@@ -83,11 +82,15 @@ class HuntedStudy:
             self.runner.wait()
 
     def at_work(self) -> dict[str, Any]:
-        """The cells that train, evaluate or write now: their moments, by cell."""
+        """The cells of the runner that train, evaluate or write now: their moments, by cell."""
+        if self.runner is None or not self.running():
+            return {}
+        # Those of the runner only: what an earlier one left may still be dying, and its number may be another's.
+        processes = {process for process in descendants(self.runner.pid) if lives(process)}
         return {
             cell: moment
             for cell, moment in moments.read(self.told).items()
-            if moment.phase in moments.PHASES and lives(moment.process)
+            if moment.phase in moments.PHASES and moment.process in processes
         }
 
     def waiting(self) -> list[str]:
@@ -110,7 +113,8 @@ class HuntedStudy:
             processes = [before[cell].process]
         else:
             self.end()
-        dying = {name: moment.process for name, moment in before.items() if moment.process in processes}
+        told = moments.read(self.told)  # those too that are not at work yet
+        dying = {name: moment.process for name, moment in told.items() if moment.process in processes}
         assert eventually(lambda: not any(map(lives, dying.values())), ORPHAN_S), "a cell outlives its runner"
         ended_after = time.monotonic() - began
         self._left_behind = processes
@@ -209,5 +213,5 @@ def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.01)
+        time.sleep(0.03)
     return True

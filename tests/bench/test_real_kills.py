@@ -23,27 +23,28 @@ moments = load_file(Path(__file__).with_name("moments.py"))
 
 METHODS = "full_attention+memory=none,transformer_xl,expire_span"
 SETTINGS = """
-    train.steps=150 train.validate_every=15 train.checkpoint_every=3 train.log_every=2 train.batch_size=4
+    train.steps=120 train.validate_every=15 train.checkpoint_every=3 train.log_every=2 train.batch_size=4
     train.block_length=16 train.evaluation_batch_size=2 backbone.width=32 backbone.dropout=0.1
 """
-KILLS = 20
+CHOSEN = [
+    (moments.TRAINING, hunted.ONLY_RUNNER),
+    (moments.VALIDATION, hunted.BOTH),
+    (moments.TEST, hunted.ONLY_CELL),
+    (f"{moments.CHECKPOINT}, last.ckpt {moments.HALF}", hunted.BOTH),
+    (f"{moments.CHECKPOINT}, last.ckpt {moments.WHOLE}", hunted.ONLY_RUNNER),
+    (f"{moments.CHECKPOINT}, last.ckpt {moments.IN_PLACE}", hunted.BOTH),
+    (f"{moments.CHECKPOINT}, best.ckpt {moments.HALF}", hunted.ONLY_RUNNER),
+    (f"{moments.CHECKPOINT}, best.ckpt {moments.WHOLE}", hunted.BOTH),
+    (f"{moments.CHECKPOINT}, best.ckpt {moments.IN_PLACE}", hunted.ONLY_RUNNER),
+    (f"{moments.RESULT}, result.json {moments.HALF}", hunted.ONLY_RUNNER),
+    (f"{moments.RESULT}, result.json {moments.WHOLE}", hunted.BOTH),
+    (f"{moments.RESULT}, result.json {moments.IN_PLACE}", hunted.ONLY_CELL),
+]
+"""Where cells wait for a kill, and whom it meets; where it leaves a checkpoint, so that the cell goes on from that."""
+RANDOM = [hunted.ONLY_RUNNER, hunted.ONLY_CELL, hunted.BOTH, hunted.ONLY_CELL] * 2
+"""Whom the kills meet that come at any time."""
 ATTEMPTS = 5
 """How often a kill is tried that hits nothing, or that finds its study at an end before a cell came where it waits."""
-CHOSEN = [
-    moments.TRAINING,
-    moments.VALIDATION,
-    moments.TEST,
-    *(
-        f"{phase}, {name} {how_far}"
-        for phase, name in (
-            (moments.CHECKPOINT, "last.ckpt"),
-            (moments.CHECKPOINT, "best.ckpt"),
-            (moments.RESULT, "result.json"),
-        )
-        for how_far in (moments.HALF, moments.WHOLE, moments.IN_PLACE)
-    ),
-]
-"""Where cells are made to wait for a kill; the other kills come at random."""
 
 
 @pytest.fixture(scope="module")
@@ -166,13 +167,11 @@ def test_twenty_kills_of_runner_or_cell_change_no_row_and_no_curve(
     checkout: Path, tmp_path: Path, undisturbed: Path
 ) -> None:
     hunt = Hunt(tmp_path, undisturbed, checkout, seed=20)
-    chosen: list[str | None] = [*CHOSEN, *[None] * (KILLS - len(CHOSEN))]
-    victims = [victim for victim, _ in zip(itertools.cycle(hunted.VICTIMS), chosen, strict=False)]
-    hunt.draws.shuffle(chosen)
-    hunt.draws.shuffle(victims)
+    kills = [*CHOSEN, *((None, victim) for victim in RANDOM)]
+    hunt.draws.shuffle(kills)
     hits = []
     try:
-        for moment, victim in zip(chosen, victims, strict=True):
+        for moment, victim in kills:
             hit = hunt.kill_once(moment, victim)
             hits.append(hit)
             print(f"{len(hits):2} {'chosen' if moment else 'random'} {hit}", flush=True)
@@ -182,5 +181,5 @@ def test_twenty_kills_of_runner_or_cell_change_no_row_and_no_curve(
         hunt.study.end()
     phases = Counter(where.partition(",")[0] for hit in hits for where in hit.phases.values())
     print(f"cells killed in each phase: {dict(phases)}; studies ended and compared: {hunt.ended}")
-    assert len(hits) == KILLS
+    assert len(hits) == 20
     assert phases.keys() == set(moments.PHASES)
