@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,5 @@ def figures(study: Path, quality: QualityTable, cards: Any, folder: Path, name: 
 
 
 def names(tables: list[QualityTable]) -> list[str]:
-    """A file name for each table: its task's, with a number where a task has several."""
-    labels = [quality.task_label for quality in tables]
-    return [
-        label if labels.count(label) == 1 else f"{label}-{labels[: number + 1].count(label)}"
-        for number, label in enumerate(labels)
-    ]
+    """A file name for each table: its heading's, as far as it can stand in one."""
+    return [re.sub(r"[^A-Za-z0-9_.-]+", "-", quality.heading).strip("-") for quality in tables]

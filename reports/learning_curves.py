@@ -34,7 +34,7 @@ def draw(study: Path, quality: QualityTable, looks: Mapping[str, Look]) -> Figur
         for group in groups:
             _line(axes, curves[group.label], _tokens_per_step(group), looks[group.label], marked)
         axes.set_xlabel("training tokens (thousands)")
-    title(left, f"{quality.task_label}: validation")
+    title(left, f"{quality.heading}: validation")
     left.set_ylabel(f"{quality.metric} ({quality.unit}), {'higher' if quality.higher_is_better else 'lower'} is better")
     title(right, "training loss")
     right.set_ylabel("loss (nats per target)")

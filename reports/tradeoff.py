@@ -37,7 +37,7 @@ def draw(efficiency: EfficiencyTable, looks: Mapping[str, Look]) -> Figure | Non
                 spread = [[line.time.value - line.time.low], [line.time.high - line.time.value]]
             right.errorbar([line.time.value], [test.value], yerr=test.half, xerr=spread, **point, **hollow)
     better = "higher" if quality.higher_is_better else "lower"
-    title(left, f"{quality.task_label}: quality against memory")
+    title(left, f"{quality.heading}: quality against memory")
     left.set_xlabel("peak memory in training (MB)")
     title(right, "quality against time")
     right.set_xlabel("time per batch (ms)")
