@@ -138,7 +138,8 @@ def _study(args: argparse.Namespace) -> int:
         listed = manifest.read(args.study)
     except FileNotFoundError:
         raise SettingsError("runs/NAME", f"there is no study in {args.study}", "Give a study's folder.") from None
-    specs = [CellSpec.from_json(cell, manifest.manifest_path(args.study)) for cell in listed.cells]
+    path = manifest.manifest_path(args.study)
+    specs = [CellSpec.from_json(cell, path).located(args.study) for cell in listed.cells]
     if args.methods:
         wanted = args.methods.split(",")
         specs = [spec for spec in specs if spec.expression in wanted or spec.method in wanted]
