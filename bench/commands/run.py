@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a method or task in a file of your own",
     )
-    parser.add_argument("--executor", default="local", metavar="local|ray", help="where cells run (default: local)")
-    parser.add_argument("--address", metavar="A", help="address of the Ray cluster")
+    parser.add_argument("--executor", default="local", metavar="local", help="where cells run: on this machine")
+    parser.add_argument("--address", help=argparse.SUPPRESS)
     parser.add_argument("--jobs", type=int, metavar="N", help="cells at a time (default: one per GPU or CPU core)")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a setting; --keys lists them"

@@ -41,6 +41,14 @@ def test_help_imports_neither_torch_nor_lightning(checkout: Path, words: list[st
     assert "usage:" in done.stdout
 
 
+def test_help_of_run_offers_no_executor_that_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    printed = capsys.readouterr().out
+    assert "--executor local" in printed
+    assert "ray" not in printed.lower()
+
+
 @pytest.mark.parametrize("words", [[], ["lisst"], ["list", "--jsn"], ["status"], ["run", "--retry", "never"]])
 def test_wrong_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
