@@ -1,0 +1,57 @@
+"""Error rates: what is counted, and into which bin of distance."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from tasks.error_rate import ErrorRate, bin_ends, distance_bin
+from tasks.stream import StreamBatch
+
+
+def batch(targets: list[int], weights: list[float], distance: list[int]) -> StreamBatch:
+    return StreamBatch(
+        inputs=torch.zeros(1, len(targets), dtype=torch.long),
+        targets=torch.tensor([targets]),
+        weights=torch.tensor([weights]),
+        reset=torch.zeros(1, dtype=torch.bool),
+        position={},
+        distance=torch.tensor([distance]),
+    )
+
+
+def answers(*classes: int) -> Tensor:
+    return one_hot(torch.tensor([classes]), 5).float()
+
+
+def test_bins_are_powers_of_two_and_zero_stands_alone() -> None:
+    distance = torch.tensor([0, 1, 2, 3, 4, 7, 8, 1023, 1024, 2047, 2048, 2**40])
+    assert distance_bin(distance).tolist() == [0, 1, 2, 2, 3, 3, 4, 10, 11, 11, 12, 41]
+    for value, number in zip(distance.tolist(), distance_bin(distance).tolist(), strict=True):
+        low, high = bin_ends(number)
+        assert low <= value <= high
+    with pytest.raises(ValueError, match="no distance"):
+        distance_bin(torch.tensor([8, -1]))
+
+
+def test_only_positions_with_a_weight_count_and_each_in_its_bin() -> None:
+    scorer = ErrorRate({"block_length": 4})
+    scorer.add(batch([1, 2, 3, 0], [1, 1, 1, 0], [8, 1024, 2047, -1]), answers(1, 1, 3, 4), torch.empty(0))
+    scorer.add(batch([4, 2, 2, 2], [1, 0, 1, 1], [0, 16, 1500, 2048]), answers(4, 1, 1, 1), torch.empty(0))
+    total, *by_distance = scorer.scores()
+    assert (total.metric, total.unit, total.n, total.higher_is_better) == ("error", "%", 6, False)
+    assert total.value == pytest.approx(50.0)
+    assert {s.metric for s in by_distance} == {"error_by_distance"}
+    found = {s.context["distance"]: (round(s.value, 3), s.n) for s in by_distance}
+    assert found == {"0": (0.0, 1), "8-15": (0.0, 1), "1024-2047": (66.667, 3), "2048-4095": (100.0, 1)}
+    assert by_distance[2].context["distance_min"] == 1024
+    assert by_distance[2].context["distance_max"] == 2047
+    assert by_distance[2].context["block_length"] == 4
+    assert sum(s.n for s in by_distance) == total.n
+
+
+def test_nothing_scored_is_an_error_and_not_a_number() -> None:
+    with pytest.raises(RuntimeError, match="no position was scored"):
+        ErrorRate({}).scores()
