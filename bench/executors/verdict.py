@@ -30,6 +30,8 @@ def hold(ended: Ended) -> Claim | None:
 
 def may_be_part_of_a_shutdown(ended: Ended) -> bool:
     """Whether it was killed by a signal that a scheduler or a shutdown sends to all processes of a job."""
+    if ended.how is How.PRUNED:
+        return False
     return ended.exit_code is None or -ended.exit_code in (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT)
 
 
@@ -57,7 +59,9 @@ def record(ended: Ended, held: Claim) -> str:
 
 def _complete(noted: Attempt, folder: CellFolder, ended: Ended) -> Result:
     limit = ended.job.time_limit_s
-    if ended.how is How.OVERRUN and limit is not None:
+    if ended.how is How.PRUNED:
+        result = Result(ended.job.cell, Status.PRUNED, ended.reason)
+    elif ended.how is How.OVERRUN and limit is not None:
         result = timed_out(ended.job.cell, limit)
     else:
         overrun = ended.how is How.OVERRUN

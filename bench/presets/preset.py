@@ -119,18 +119,36 @@ def read(path: Path, source: str) -> Preset:
     Raises:
         SettingsError: the file is missing, is not YAML, or has an unknown, missing or repeated key.
     """
+    return parse(content_of(path, source, "--config"), source)
+
+
+def content_of(path: Path, source: str, key: str) -> Any:
+    """What a YAML file holds.
+
+    Args:
+        path: the file.
+        source: what messages call it.
+        key: the flag that named it, for messages.
+
+    Raises:
+        SettingsError: the file is missing, is not YAML, or has a key twice in one mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         _refuse_what_misleads(text)
-        content = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except FileNotFoundError:
-        raise SettingsError("--config", f"there is no file {source}", "Give the path of a YAML file.") from None
+        raise SettingsError(key, f"there is no file {source}", "Give the path of a YAML file.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError("--config", f"{source} cannot be read: {error}", "Give the path of a YAML file.") from error
+        raise SettingsError(key, f"{source} cannot be read: {error}", "Give the path of a YAML file.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # ValueError: a value that looks like a date or a number and is none. RecursionError: endless brackets.
         problem = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise SettingsError("--config", f"{source} is not valid YAML: {problem}", "Correct the file.") from error
+        raise SettingsError(key, f"{source} is not valid YAML: {problem}", "Correct the file.") from error
+
+
+def parse(content: Any, source: str) -> Preset:
+    """A preset from what its file holds. Raises SettingsError for an unknown or missing key, naming `source`."""
     table = _table(content, "preset", source)
     study = {key: Given(value, source) for key, value in table.items() if key not in ("tasks", "clock")}
     known = [*StudyKeys.__dataclass_fields__, "clock", "tasks"]

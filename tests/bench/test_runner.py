@@ -169,6 +169,9 @@ class OneThatDies:
         self.jobs = []
         return ended
 
+    def prune(self, cell: str, reason: str) -> None:
+        raise AssertionError(f"nobody asked to prune {cell}: {reason}")
+
     def stop(self, hurry: Callable[[], bool]) -> None:
         self.jobs = []
 
