@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench.store import clock_file, manifest
+from bench.store import attempt, clock_file, manifest
 from bench.store.cell_folder import CellFolder
 from bench.store.claim import is_held
-from bench.store.damaged import DamagedFile, read_json
+from bench.store.damaged import DamagedFile
 from bench.wandb_export import ledger
 from bench.wandb_export.content import Moment, head_of, moments
 from bench.wandb_export.export import finished_cell
@@ -106,10 +106,10 @@ class Live:
             self._writer.__exit__(None, None, None)
 
     def _begin(self, spec: dict[str, Any], folder: CellFolder) -> None:
-        try:
-            started = datetime.fromisoformat(str(read_json(folder.attempt_path)["started"])).timestamp()
-        except (FileNotFoundError, DamagedFile, KeyError, ValueError):
-            return  # its process has not begun the attempt yet
+        noted = attempt.read(folder)
+        if noted is None:
+            return  # its process is about to begin the attempt
+        started = datetime.fromisoformat(noted.started).timestamp()
         head = head_of(manifest.study_name(self._study_dir), spec)
         self._sending[folder.cell] = _Sending(spec, folder, self._writer.begin(head), started)
 
