@@ -18,6 +18,7 @@ from bench.presets.preset import COMMON, Preset, StudyKeys, TaskEntry
 from bench.settings import Given, Key, TrainerKeys, as_json, build, keys, located
 from bench.spec import CellSpec, join_variant, split_expression
 from bench.task_data import identify
+from bench.wandb_export.settings import WandbSettings
 from models.errors import SettingsError
 from models.nearest import nearest
 from models.registry import METHODS
@@ -39,6 +40,7 @@ class Study:
         parts: the tasks and methods, by section: ``task.<id>``, ``method.<id>``.
         about: what the preset says of itself.
         clock: how time and memory are measured after them.
+        wandb: what becomes of them in W&B.
         memory_limit: bytes that a cell on the CPU may allocate; None for a share of what is free.
     """
 
@@ -48,6 +50,7 @@ class Study:
     parts: dict[str, Part]
     about: str
     clock: ClockSettings
+    wandb: WandbSettings
     memory_limit: int | None
 
     @property
@@ -100,6 +103,7 @@ def plan(
         study_values["seeds"] = Given(list(seeds), "--seeds")
     study: StudyKeys = build(StudyKeys, "", study_values)
     clock: ClockSettings = build(ClockSettings, "clock", {**preset.clock, **overrides.pop("clock", {})})
+    wandb: WandbSettings = build(WandbSettings, "wandb", {**preset.wandb, **overrides.pop("wandb", {})})
     cells: list[CellSpec] = []
     for task in chosen:
         entry = preset.tasks[task]
@@ -118,13 +122,13 @@ def plan(
                 for cell in first
             ]
     limit = None if study.memory_limit_gb is None else int(study.memory_limit_gb * 1e9)
-    return Study(name, preset_name, cells, parts, str(preset.study["about"].value), clock, limit)
+    return Study(name, preset_name, cells, parts, str(preset.study["about"].value), clock, wandb, limit)
 
 
 def settable(parts: Mapping[str, Part]) -> list[Key]:
     """Every key that ``--set`` takes where a study has these tasks and methods."""
     found = [key for key in keys(StudyKeys, "") if key.key not in _NOT_SETTABLE]
-    for section, cls in {**_common_classes(), "clock": ClockSettings}.items():
+    for section, cls in {**_common_classes(), "clock": ClockSettings, "wandb": WandbSettings}.items():
         found += keys(cls, section)
     for section, part in parts.items():
         if section.startswith("method."):
@@ -177,7 +181,7 @@ def _overrides(assignments: Iterable[str], parts: Mapping[str, Part]) -> Layers:
                     present = [part.removeprefix(f"{kind}.") for part in parts if part.startswith(kind)]
                     remedy = f"Its {kind}s are {', '.join(present)}."
                     raise SettingsError(key, f"the study has no cell of the {kind} {name}", remedy, "--set")
-            case [section, field] if section in (*COMMON, "clock"):
+            case [section, field] if section in (*COMMON, "clock", "wandb"):
                 pass
             case [field] if field in StudyKeys.__dataclass_fields__ and field not in _NOT_SETTABLE:
                 section = ""

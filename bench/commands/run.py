@@ -1,4 +1,4 @@
-"""Runs a study: every cell of a preset that has no result yet, and then the report.
+"""Runs a study: every cell of a preset that has no result yet, then the clock, the report and the W&B runs.
 
 The study is checked as a whole before anything is written. Running it again runs what is missing, interrupted or
 damaged; results stay, failures too, until --retry asks for them.
@@ -99,11 +99,13 @@ def run(args: argparse.Namespace) -> int:
         return _write_specs(out, study, labels, args.quiet)
 
     from bench.runner import run_study
+    from bench.wandb_export.beside import cells_sent
 
     jobs = args.jobs or default_jobs(study.cells)
-    done = run_study(
-        out, study.cells, jobs=jobs, retry=args.retry, quiet=args.quiet, memory_limit=study.memory_limit, **labels
-    )
+    with cells_sent(out, study.wandb):
+        done = run_study(
+            out, study.cells, jobs=jobs, retry=args.retry, quiet=args.quiet, memory_limit=study.memory_limit, **labels
+        )
     code, report = done.exit_code, None
     interrupted = done.interrupted
     if not interrupted and study.clock.enabled:
@@ -118,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             if not args.quiet:
                 print(text)
+        code = _export(out, study, args.quiet, code)
     print(json.dumps({**done.to_json(), "report": report}))
     return code
 
@@ -152,6 +155,16 @@ def check_folder(out: Path) -> None:
     names = {path.name for path in out.iterdir()}
     if names and not names & {"manifest.json", "manifest.lock", "cells"}:
         raise SettingsError("--out", f"{out} holds other files, and no study", "Give a new folder, such as runs/mine.")
+
+
+def _export(out: Path, study: Study, quiet: bool, code: int) -> int:
+    """Writes the cells' W&B runs. Returns the exit code, given that of what came before."""
+    from bench.wandb_export.beside import export_study
+
+    try:
+        return code if export_study(out, study.wandb, quiet=quiet) else code or 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _write_specs(out: Path, study: Study, labels: dict[str, Any], quiet: bool) -> int:

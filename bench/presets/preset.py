@@ -5,6 +5,7 @@
     threads: 1
     time_limit_s: 600
     clock: {rounds: 10, steps: 30, seconds: 5}
+    wandb: {project: spanbench}
     tasks:
       enwik8:
         task: {...}
@@ -33,6 +34,7 @@ import yaml
 from bench.clock.settings import ClockSettings
 from bench.settings import Given, build
 from bench.spec import join_variant, split_expression
+from bench.wandb_export.settings import WandbSettings
 from models.errors import SettingsError
 from models.nearest import nearest
 
@@ -103,6 +105,8 @@ class Preset:
     """The keys of StudyKeys."""
     clock: dict[str, Given]
     """The keys of ClockSettings."""
+    wandb: dict[str, Given]
+    """The keys of WandbSettings."""
     tasks: dict[str, TaskEntry]
     """Task id to its entry, in the file's order."""
     source: str
@@ -150,8 +154,8 @@ def content_of(path: Path, source: str, key: str) -> Any:
 def parse(content: Any, source: str) -> Preset:
     """A preset from what its file holds. Raises SettingsError for an unknown or missing key, naming `source`."""
     table = _table(content, "preset", source)
-    study = {key: Given(value, source) for key, value in table.items() if key not in ("tasks", "clock")}
-    known = [*StudyKeys.__dataclass_fields__, "clock", "tasks"]
+    study = {key: Given(value, source) for key, value in table.items() if key not in ("tasks", "clock", "wandb")}
+    known = [*StudyKeys.__dataclass_fields__, "clock", "wandb", "tasks"]
     for key in table:
         if key not in known:
             raise SettingsError(key, "there is no such key", nearest(key, known), source)
@@ -160,10 +164,14 @@ def parse(content: Any, source: str) -> Preset:
     build(StudyKeys, "", study)
     clock = _values(table.get("clock"), "clock", source)
     build(ClockSettings, "clock", clock)
+    wandb = _values(table.get("wandb"), "wandb", source)
+    build(WandbSettings, "wandb", wandb)
     tasks = _table(table.get("tasks"), "tasks", source)
     if not tasks:
         raise SettingsError("tasks", "the file names no task", "List at least one under `tasks:`.", source)
-    return Preset(study, clock, {name: _task_entry(name, entry, source) for name, entry in tasks.items()}, source)
+    return Preset(
+        study, clock, wandb, {name: _task_entry(name, entry, source) for name, entry in tasks.items()}, source
+    )
 
 
 def _task_entry(task: str, content: Any, source: str) -> TaskEntry:
