@@ -224,6 +224,12 @@ def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers, parts
     with located(f"method.{method}", written, about):
         if hasattr(method_part.module, "check"):
             method_part.module.check(method_settings, common["backbone"], common["train"].block_length)
+    if hasattr(task_part.module, "check_horizon"):
+        from models.backbone import horizon
+
+        reach = horizon(method, method_settings, common["backbone"], common["train"].block_length, impl)
+        with located(f"task.{task}", written, about):
+            task_part.module.check_horizon(task_settings, reach)
     label = task_part.module.label(task_settings) if hasattr(task_part.module, "label") else task
     trainer = as_json(common["trainer"])
     return CellSpec(
