@@ -16,10 +16,10 @@ DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench bench-enwik8 bench-small bench-paper data report test test-all lint typecheck lock clean
+.PHONY: help setup bench bench-enwik8 bench-object_collision bench-small bench-paper data report test test-all lint typecheck lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-23s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(RUN)  ## make .venv and install requirements.lock into it
 
@@ -28,6 +28,9 @@ bench: $(RUN)  ## compare all methods on all tasks, preset quick, and write the 
 
 bench-enwik8: $(RUN)  ## the same on enwik8 alone
 	$(PY) -m bench run --preset quick --tasks enwik8 $(ARGS)
+
+bench-object_collision: $(RUN)  ## the same on object_collision alone
+	$(PY) -m bench run --preset quick --tasks object_collision $(ARGS)
 
 bench-small: $(RUN)  ## preset small: learnable on two CPU cores, three seeds
 	$(PY) -m bench run --preset small $(ARGS)

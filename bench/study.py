@@ -228,6 +228,12 @@ def _cell(
     with located(f"method.{method}", written, about):
         if hasattr(method_part.module, "check"):
             method_part.call("check", method_settings, common["backbone"], common["train"].block_length)
+    if hasattr(task_part.module, "check_horizon"):
+        from models.backbone import horizon
+
+        reach = horizon(method, method_settings, common["backbone"], common["train"].block_length, impl)
+        with located(f"task.{task}", written, about):
+            task_part.call("check_horizon", task_settings, reach)
     label = task_part.call("label", task_settings) if hasattr(task_part.module, "label") else task
     trainer = as_json(common["trainer"])
     with located("", written, about):

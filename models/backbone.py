@@ -276,7 +276,7 @@ def build(
     if check is not None:
         check(settings, backbone, block_length)
     sizes = backbone.sizes(block_length)
-    implementation = module.mixer_class(settings, impl) if hasattr(module, "mixer_class") else module.Method
+    implementation = _implementation(method, settings, impl)
     mixers = [implementation(settings, sizes) for _ in range(sizes.layers)]
     return Backbone(
         encoder,
@@ -286,3 +286,16 @@ def build(
         implementation.build_shared(settings, sizes),
         implementation.backbone_options(settings),
     )
+
+
+def horizon(method: str, settings: object, backbone: BackboneSettings, block_length: int, impl: str) -> int:
+    """How many tokens fill the memory of a new model of one method: `Mixer.horizon`. Arguments as for `build`."""
+    mixer = _implementation(method, settings, impl)(settings, backbone.sizes(block_length))
+    return mixer.horizon()
+
+
+def _implementation(method: str, settings: object, impl: str) -> type[Mixer]:
+    """The class that computes a method's layers."""
+    module = METHODS.load(method)
+    found: type[Mixer] = module.mixer_class(settings, impl) if hasattr(module, "mixer_class") else module.Method
+    return found

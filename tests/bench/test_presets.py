@@ -83,6 +83,24 @@ def test_paper_holds_the_published_recipe() -> None:
     assert {"max_span": 16384, "ramp": 128, "coefficient": 1e-6, "noisy": True}.items() <= cell.method_settings.items()
 
 
+def test_paper_holds_the_published_recipe_of_object_collision() -> None:
+    cell = next(cell for cell in cells("paper") if cell.id.startswith("object_collision--expire_span"))
+    backbone = {"layers": 6, "width": 512, "feedforward": 1024, "heads": 4, "dropout": 0.1, "pre_norm": True}
+    assert backbone.items() <= cell.backbone.items()
+    train = {"batch_size": 512, "block_length": 256, "learning_rate": 1e-4, "warmup_steps": 1000, "clip": 0.1}
+    assert train.items() <= cell.train.items()
+    method = {"max_span": 16384, "ramp": 128, "coefficient": 2e-6, "initial_fraction": 0.01}
+    assert method.items() <= cell.method_settings.items()
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_object_collision_scores_after_every_memory_could_be_full(name: str) -> None:
+    for cell in cells(name):
+        if cell.task == "object_collision":
+            spans = [cell.method_settings.get(key) or 0 for key in ("max_span", "memory_length", "compress_size")]
+            assert cell.task_settings["unscored_tokens"] >= sum(spans)
+
+
 def test_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(SettingsError, match=r"--preset: there is no preset 'smal'. Did you mean small\?"):
         presets.path("smal")

@@ -197,8 +197,9 @@ def tiny(method: str) -> tuple[StreamModule, StreamData]:
     backbone = BackboneSettings(layers=2, width=16, feedforward=24, heads=2, dropout=0.1, pre_norm=True)
     encoder, head = object_collision.encoder(SETTINGS, 16), object_collision.head(SETTINGS, 16)
     model = build(method, values, backbone, train.block_length, encoder, head)
-    module = StreamModule(model, train, lambda: object_collision.scorer(SETTINGS, train), seed=3)
-    return module, StreamData(object_collision, SETTINGS, train, seed=3)
+    settings = replace(SETTINGS, evaluation_questions=60)
+    module = StreamModule(model, train, lambda: object_collision.scorer(settings, train), seed=3)
+    return module, StreamData(object_collision, settings, train, seed=3)
 
 
 @pytest.mark.parametrize("method", ["expire_span", "compressive"])
