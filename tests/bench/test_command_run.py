@@ -76,6 +76,7 @@ def test_study_runs_and_is_reported(config: Path, checkout: Path, tmp_path: Path
     assert said["counts"] == {"ok": 1, "error": 1}
     assert said["report"].startswith(str(out))
     assert Path(said["report"]).is_file()
+    assert len(list(out.glob("wandb/offline-run-*/*.wandb"))) == 2  # the failed cell's too
     assert len(done.stdout.splitlines()) > 3
 
 
