@@ -19,6 +19,8 @@ import pytest
 from bench.store import manifest
 from bench.store.statuses import Status
 from bench.wandb_export import ledger
+from bench.wandb_export.beside import export_study
+from bench.wandb_export.settings import WandbSettings
 from models.registry import load_file
 
 cells = load_file(Path(__file__).with_name("finished_cells.py"))
@@ -239,6 +241,19 @@ def test_folder_named_wandb_is_not_taken_for_the_package(checkout: Path, tmp_pat
     command = [sys.executable, "-S", "-c", code]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, env=environment, timeout=60)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_without_wandb_a_study_goes_on_and_says_so_in_one_line(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.wandb_export.beside.installed", lambda: False)
+    assert export_study(study, WandbSettings(), quiet=False)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("W&B is not installed, so no W&B runs are written")
+    assert printed.err.count("\n") == 1
+    assert export_study(study, WandbSettings(mode="disabled"), quiet=False)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_wandb_is_imported_by_the_writer_alone(project_files: list[Path], checkout: Path) -> None:
