@@ -78,6 +78,7 @@ def test_it_measures_time_memory_and_the_trainers_overhead_of_every_method(study
     assert set(xl) == shared | {("trainer_overhead", "train")}
     assert set(expire) == shared | {("time_to_transformer_xl", "train")}
     time = xl["time_per_batch", "train"]
+    assert time.value is not None
     samples = [ms for turn in file.methods[0].samples["step"] or [] for ms in turn or []]
     assert len(samples) == time.n == 4
     assert time.p50 == time.value
