@@ -60,8 +60,7 @@ def groups(table: pd.DataFrame) -> list[Group]:
     specs: Mapping[str, Mapping[str, Any]] = table.attrs["specs"]
     by_settings: dict[str, list[str]] = {}
     for cell in table["cell"].drop_duplicates():
-        kept = {key: value for key, value in specs[cell].items() if key not in _APART}
-        by_settings.setdefault(json.dumps(kept, sort_keys=True), []).append(cell)
+        by_settings.setdefault(json.dumps(_computed(specs[cell]), sort_keys=True), []).append(cell)
     found = []
     for settings, cells in by_settings.items():
         spec = json.loads(settings)
@@ -70,6 +69,15 @@ def groups(table: pd.DataFrame) -> list[Group]:
         rows = table[table["cell"].isin(cells)]
         found.append(Group(label, spec["task_label"], spec["method"], spec, rows, _comparison(spec)))
     return [_told_apart(group, found) for group in found]
+
+
+def _computed(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a spec says what its cell computes, but for the seed: files of the user's by content, not by name."""
+    kept = {key: value for key, value in spec.items() if key not in _APART}
+    data = kept.pop("task_data", None) or {}
+    own = {key: f"sha256 {data[key][:12]}" if key in data else value for key, value in kept["task_settings"].items()}
+    plugins = [{key: value for key, value in plugin.items() if key != "path"} for plugin in kept.get("plugins", [])]
+    return {**kept, "task_settings": own, "plugins": plugins}
 
 
 def comparisons(found: Sequence[Group]) -> list[tuple[str, list[Group]]]:

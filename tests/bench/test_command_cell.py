@@ -91,13 +91,13 @@ def test_failing_cell_is_exit_code_1_and_its_result_is_replaced_next_time(
 
 
 def test_a_stored_reason_names_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write_spec(tmp_path, task_settings={"path": str(tmp_path / "gone")})
+    path = write_spec(tmp_path, task_settings={"path": str(tmp_path / "gone.txt")})
     assert main(["cell", str(path), "--quiet"]) == 1
     capsys.readouterr()
     result = CellFolder(path.parent).result()
     assert result is not None
-    assert ".../gone" in result.reason
-    assert ".../gone" in result.traceback
+    assert ".../gone.txt" in result.reason
+    assert ".../gone.txt" in result.traceback
     assert str(tmp_path) not in json.dumps(result.to_json())
 
 

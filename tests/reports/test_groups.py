@@ -65,6 +65,27 @@ def test_cells_that_do_not_compare_stand_in_tables_of_their_own_each_with_its_ba
         assert part.count("| Expire-Span") == 1
 
 
+def test_files_of_one_name_are_told_apart_by_content_and_one_file_is_one_under_two_names(tmp_path: Path) -> None:
+    files = [("c.txt", "ab" * 32, 0), ("c.txt", "cd" * 32, 0), ("d.txt", "ab" * 32, 1)]
+    text = report(
+        tmp_path / "s",
+        *[
+            {"task_settings": {"path": name}, "task_data": {"path": sha256}, "seed": seed}
+            for name, sha256, seed in files
+        ],
+    )
+    assert text.count("\n## enwik8-4M") == 2
+    part = stored.section(text, "enwik8-4M (task.enwik8.path=sha256 abababababab)")
+    assert stored.line_of(part, "Expire-Span")[3] == "2 of 2"
+    assert stored.line_of(stored.section(text, "enwik8-4M (task.enwik8.path=sha256 cdcdcdcdcdcd)"), "Expire-Span")
+
+
+def test_a_plugin_that_has_moved_is_the_same_method(tmp_path: Path) -> None:
+    entries = [{"kind": "method", "id": "expire_span", "path": path, "sha256": "ab"} for path in ("a.py", "b/a.py")]
+    text = report(tmp_path / "s", *[{"plugins": [entry], "seed": seed} for seed, entry in enumerate(entries)])
+    assert stored.line_of(text, "Expire-Span")[3] == "2 of 2"
+
+
 @pytest.mark.parametrize(
     "change",
     [
