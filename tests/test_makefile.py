@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 TARGETS = {
-    *("help", "setup", "bench", "bench-enwik8", "bench-small", "bench-paper", "data", "report"),
+    *("help", "setup", "bench", "bench-enwik8", "bench-small", "bench-paper", "data", "sweep", "report"),
     *("test", "test-all", "lint", "typecheck", "lock", "clean"),
 }
 

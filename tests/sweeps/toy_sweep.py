@@ -22,20 +22,23 @@ if __name__ == "__main__":
     folder, order = Path(sys.argv[1]), json.loads(sys.argv[2])
     space = toys.space(order["parameters"], order.get("seed", 0), order.get("pruner"))
     cells = toys.ToyCells(**order.get("cells", {}))
-    study = storage.begin(folder, None, cells.definition(), maximise=False, pruner=search.pruner(space.pruner))
+    study = storage.begin(
+        folder, order.get("storage"), cells.definition(), maximise=False, pruner=search.pruner(space.pruner)
+    )
     show = progress.make(quiet=False)
     source = Trials(folder, study, space, cells, order["trials"], show.warn)
     try:
-        done = run_study(
-            folder,
-            [],
-            jobs=order.get("jobs", 1),
-            titles={"tasks": {"toy": {"metric": "score"}}},
-            source=source,
-            show=show,
-            cell_function=toys.FUNCTION,
-            make_executor=functools.partial(LocalExecutor, preload=[]),
-        )
+        with storage.problems():
+            done = run_study(
+                folder,
+                [],
+                jobs=order.get("jobs", 1),
+                titles={"tasks": {"toy": {"metric": "score"}}},
+                source=source,
+                show=show,
+                cell_function=toys.FUNCTION,
+                make_executor=functools.partial(LocalExecutor, preload=[]),
+            )
     finally:
         source.close()
     print(json.dumps(standing.summary(folder, study, cells.definition())))

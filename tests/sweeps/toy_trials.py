@@ -32,10 +32,7 @@ def space(parameters: dict[str, Any], seed: int = 0, pruner: dict[str, Any] | No
         preset="",
         task="toy",
         method="toy",
-        parameters={
-            key: Parameter(**{name: tuple(value) if name == "choices" else value for name, value in entry.items()})
-            for key, entry in parameters.items()
-        },
+        parameters={key: _parameter(entry) for key, entry in parameters.items()},
         seed=0,
         fixed={},
         objective=ObjectiveSettings(),
@@ -43,6 +40,11 @@ def space(parameters: dict[str, Any], seed: int = 0, pruner: dict[str, Any] | No
         pruner=PrunerSettings(**(pruner or {"kind": "none"})),
         source="toy.yaml",
     )
+
+
+def _parameter(entry: dict[str, Any]) -> Parameter:
+    values: dict[str, Any] = {**entry, "choices": tuple(entry.get("choices", ()))}
+    return Parameter(**values)
 
 
 class ToyCells:
@@ -87,7 +89,7 @@ def run_cell(spec: CellSpec, folder: CellFolder, claim: Claim | None, fresh: boo
         log.write(
             json.dumps({"cell": spec.id, "pid": os.getpid(), "from": step, "optuna": "optuna" in sys.modules}) + "\n"
         )
-    value = 0.0
+    value = train["x"] + 1 / max(step, 1)
     while step < train["steps"]:
         step += 1
         value = train["x"] + 1 / step
