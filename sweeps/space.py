@@ -232,7 +232,7 @@ def _parameter(key: str, content: Any, source: str) -> Parameter:
     if found.step is not None and abs((found.high - found.low) / found.step % 1) > 1e-9:
         steps = math.floor((found.high - found.low) / found.step)
         raise refuse(
-            "step", f"does not lead to {found.high}", f"The last value would be {found.low + steps * found.step}."
+            "step", f"does not lead to {found.high}", f"The last value would be {found.low + steps * found.step:.10g}."
         )
     return found
 

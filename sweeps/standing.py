@@ -17,6 +17,8 @@ from sweeps.trials import CELL, REASON, STATUS, STEPS
 
 COUNTED = ("complete", "pruned", "failed", "running", "interrupted", "waiting")
 """Every state that is counted; the last two are left out of the JSON where there are none."""
+ENDED = ("complete", "pruned", "failed")
+"""The states that stay."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +95,7 @@ def begin(
             mark, external = secrets.token_hex(8), url is not None
             atomic.write_json(folder / "sweep.json", {"id": mark, "external_storage": external})
         _check_place(folder, url, external)
-        with _storage_problems():
+        with problems():
             study = optuna.create_study(
                 storage=_storage(folder, url),
                 study_name=_name(folder),
@@ -126,7 +125,7 @@ def look(folder: Path, url: str | None) -> optuna.Study:
         raise SettingsError(str(folder), "there is no sweep", "`python -m sweeps run SPACE.yaml` makes one.") from None
     _check_place(folder, url, external)
     try:
-        with _storage_problems():
+        with problems():
             study = optuna.load_study(study_name=_name(folder), storage=_storage(folder, url))
     except KeyError:
         raise SettingsError(str(folder), "its storage has no such sweep", "Run it, or name its --storage.") from None
@@ -199,23 +198,24 @@ def _storage(folder: Path, url: str | None) -> BaseStorage:
             "is SQLite, which is not safe for parallel trials",
             "Leave it out, or name a PostgreSQL server.",
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    try:
         return RDBStorage(url)
+    except ImportError as error:
+        remedy = "Install the extra `cluster`, and begin the URL with postgresql+psycopg://"
+        raise SettingsError("--storage", f"its client is not installed ({error.__cause__ or error})", remedy) from error
+    except ValueError as error:
+        remedy = "Write postgresql+psycopg://user:password@host/database."
+        raise SettingsError("--storage", "is not the URL of a database", remedy) from error
 
 
 @contextmanager
-def _storage_problems() -> Iterator[None]:
+def problems() -> Iterator[None]:
     """Turns what a database's client raises into one message, without the URL: it may hold a password."""
     try:
         yield
-    except (StorageInternalError, ImportError) as error:
-        cause = error.__cause__ or error
-        problem = f"cannot be used: {type(cause).__name__}: {str(cause).splitlines()[0]}"
-        remedy = "Write dialect://user:password@host/database; PostgreSQL needs the extra `cluster`."
-        raise SettingsError("--storage", problem, remedy) from error
     except Exception as error:
-        if not type(error).__module__.startswith("sqlalchemy"):
+        cause = error.__cause__ or error if isinstance(error, StorageInternalError) else error
+        if not type(cause).__module__.startswith(("sqlalchemy", "psycopg")):
             raise
-        problem = f"cannot be used: {type(error).__name__}: {str(error).splitlines()[0]}"
-        raise SettingsError("--storage", problem, "Check that the server runs and the URL is right.") from error
+        problem = f"cannot be used: {type(cause).__name__}: {str(cause).splitlines()[0]}"
+        raise SettingsError("--storage", problem, "Check that the server runs and that the URL is right.") from error

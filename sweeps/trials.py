@@ -14,6 +14,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from bench.executors import verdict
+from bench.executors.jobs import Ended, How, Job
 from bench.spec import CellSpec
 from bench.store import atomic, manifest
 from bench.store.cell_folder import CellFolder
@@ -29,7 +31,7 @@ from sweeps.space import Space
 from sweeps.trial_cells import TrialCells
 
 CELL, STATUS, REASON, STEPS, PRUNING = "cell", "status", "reason", "steps", "pruning"
-"""User attributes of a trial: its cell's id, how that ended and why, where training ends, why it is being pruned."""
+"""User attributes of a trial: its cell's id, how that ended, why, where its training ends, why it is being pruned."""
 
 
 @dataclass
@@ -137,6 +139,7 @@ class Trials:
             held = self._claim(frozen.number)
             if held is None:
                 continue
+            # Optuna has no public name for a trial's id in its storage.
             trial = optuna.Trial(self._study, frozen._trial_id)
             # Between the look and the claim its worker may have told how it ended.
             if self._study.get_trials(deepcopy=False)[frozen.number].state == TrialState.RUNNING:
@@ -184,27 +187,21 @@ class Trials:
         steps = int(spec.train["steps"])
         trial.set_user_attr(CELL, spec.id)
         trial.set_user_attr(STEPS, steps)
-        mine = _Open(trial, held, spec.id, steps, set(self._frozen(trial).intermediate_values))
-        self._open[trial.number] = mine
+        reported = set(self._study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        self._open[trial.number] = _Open(trial, held, spec.id, steps, reported)
         if PRUNING in trial.user_attrs:
-            self._finish_pruning(mine, spec, str(trial.user_attrs[PRUNING]))
+            self._finish_pruning(spec, str(trial.user_attrs[PRUNING]))
         return spec
 
-    def _finish_pruning(self, mine: _Open, spec: CellSpec, reason: str) -> None:
+    def _finish_pruning(self, spec: CellSpec, reason: str) -> None:
         """Writes down that a cell was pruned, where the worker that had decided it was killed before it could."""
         folder = manifest.cell_folder(self._folder, spec.id)
         folder.create(spec.to_json())
-        held = claim(folder, on_lost=lambda: None)
-        if held is None:  # its process lives on: the run waits for its result
-            return
-        try:
-            if folder.result_digest() is None:
-                folder.write_result(Result(spec.id, Status.PRUNED, reason))
-        finally:
-            held.release()
-
-    def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[trial.number]
+        ended = Ended(Job(spec.id, folder.path, spec.to_json()), How.PRUNED, None, 0.0, reason)
+        held = verdict.hold(ended)
+        # Without it the cell's process lives on, and the run waits for its result.
+        if held is not None:
+            verdict.record(ended, held)
 
     def _report(self, mine: _Open) -> tuple[int, float] | None:
         """Reports the validations that are new, and returns the last of them."""

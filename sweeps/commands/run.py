@@ -82,17 +82,18 @@ def run(args: argparse.Namespace) -> int:
     show = TrialProgress(progress.make(args.quiet), begins, label, left, cells.metric)
     source = Trials(out, study, space, cells, args.trials, show.warn)
     try:
-        done = run_study(
-            out,
-            [],
-            jobs=jobs,
-            titles=cells.study.cards,
-            preset=space.preset,
-            command={"sweep": args.space.name, "trials": args.trials},
-            memory_limit=cells.study.memory_limit,
-            source=source,
-            show=show,
-        )
+        with storage.problems():
+            done = run_study(
+                out,
+                [],
+                jobs=jobs,
+                titles=cells.study.cards,
+                preset=space.preset,
+                command={"sweep": args.space.name, "trials": args.trials},
+                memory_limit=cells.study.memory_limit,
+                source=source,
+                show=show,
+            )
     finally:
         source.close()
     report, code = None, 0
@@ -110,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps({**said, "report": report}))
     if done.interrupted:
         return 130
-    return code or int(said["counts"]["failed"] > 0 or "interrupted" in said["counts"])
+    numbers = said["counts"]
+    return code or int(numbers["failed"] > 0 or sum(numbers[state] for state in standing.ENDED) < args.trials)
 
 
 def _direction(higher_is_better: bool) -> str:
