@@ -28,7 +28,7 @@ def space(parameters: dict[str, Any], seed: int = 0, pruner: dict[str, Any] | No
     """A space by hand: parameters as in a file."""
     return Space(
         about="toys",
-        base=Preset({}, {}, {}, "toy"),
+        base=Preset({}, {}, {}, {}, "toy"),
         preset="",
         task="toy",
         method="toy",
