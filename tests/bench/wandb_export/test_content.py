@@ -81,7 +81,7 @@ def test_rows_of_one_name_are_told_apart_by_their_context() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(Status.OK, 0), (Status.UNSUPPORTED, 0), (Status.OOM, 1), (Status.ERROR, 1)]
+    ("status", "code"), [(Status.PRUNED, 0), (Status.UNSUPPORTED, 0), (Status.OOM, 1), (Status.ERROR, 1)]
 )
 def test_failure_is_a_run_that_failed(status: Status, code: int) -> None:
     found = content(cells.spec(), status=status, reason="because", rows=[])
