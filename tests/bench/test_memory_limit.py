@@ -14,6 +14,7 @@ import torch
 from bench.executors import memory_limit, process
 from bench.executors.jobs import Job
 from bench.out_of_memory import is_out_of_memory
+from bench.spec import CellSpec
 from bench.store.cell_folder import CellFolder
 
 
@@ -54,6 +55,7 @@ def test_over_its_limit_an_allocation_fails_and_the_process_goes_on(checkout: Pa
 import torch
 from bench.executors import memory_limit
 from bench.out_of_memory import is_out_of_memory
+from bench.spec import CellSpec
 memory_limit.apply(200_000_000)
 held = torch.ones(25_000_000)
 try:
@@ -77,7 +79,7 @@ def test_the_limit_holds_for_every_cell_on_the_cpu(
     monkeypatch.setattr(memory_limit, "apply", applied.append)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     job = Job("a", tmp_path, {"trainer": {"accelerator": accelerator}}, memory_limit=7)
-    monkeypatch.setattr(process.CellSpec, "from_json", lambda *_: _Spec(accelerator))
+    monkeypatch.setattr(CellSpec, "from_json", lambda *_: _Spec(accelerator))
     monkeypatch.setattr(process, "use_threads", lambda threads: None)
     monkeypatch.setattr(process, "_use_device", lambda spec, slot: None)
 

@@ -16,7 +16,6 @@ from bench.plugins import restore_plugins
 from models.errors import SettingsError
 from models.expire_span import Method as ExpireSpan
 from models.registry import METHODS, load_file
-from models.transformer_xl import LearnedWindow
 
 tiny = load_file(Path(__file__).with_name("tiny_cells.py"))
 CPU = torch.device("cpu")
@@ -120,4 +119,3 @@ def test_the_check_leaves_random_numbers_as_they_were() -> None:
     before = torch.get_rng_state()
     gate._check_against_reference("transformer_xl", "reference", settings("transformer_xl"), 8, CPU)
     assert torch.equal(before, torch.get_rng_state())
-    assert LearnedWindow.horizon

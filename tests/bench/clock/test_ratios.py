@@ -39,7 +39,9 @@ def test_an_interval_holds_the_median_within_the_values_and_repeats_itself(value
 
 def test_an_interval_covers_the_true_median_about_as_often_as_it_says() -> None:
     draws = np.random.default_rng(0)
-    hits = sum(low <= 1 <= high for low, high in (ratios.interval(draws.normal(1, 0.1, 10)) for _ in range(80)))
+    hits = sum(
+        low <= 1 <= high for low, high in (ratios.interval(draws.normal(1, 0.1, 10).tolist()) for _ in range(80))
+    )
     assert 0.87 <= hits / 80 <= 1.0
 
 

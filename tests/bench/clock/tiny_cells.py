@@ -197,7 +197,7 @@ def spec(
 
 def finish(study: Path, cells: list[CellSpec], without_weights: tuple[str, ...] = ()) -> None:
     """Makes cells those of a study that has run: ok, with initial weights as its best, but for the methods named."""
-    titles = {
+    titles: dict[str, dict[str, Any]] = {
         "methods": {"transformer_xl": {"title": "Transformer-XL"}, "expire_span": {"title": "Expire-Span"}},
         "tasks": {"enwik8": {"title": "enwik8", "metric": "bpb", "unit": "bits/byte", "higher_is_better": False}},
     }
