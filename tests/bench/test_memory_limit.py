@@ -55,6 +55,7 @@ def test_over_its_limit_an_allocation_fails_and_the_process_goes_on(checkout: Pa
 import torch
 from bench.executors import memory_limit
 from bench.out_of_memory import is_out_of_memory
+from bench.spec import CellSpec
 memory_limit.apply(200_000_000)
 held = torch.ones(25_000_000)
 try:

@@ -81,6 +81,7 @@ def test_it_measures_time_memory_and_the_trainers_overhead_of_every_method(study
     assert time.value is not None
     samples = [ms for turn in file.methods[0].samples["step"] or [] for ms in turn or []]
     assert len(samples) == time.n == 4
+    assert time.value is not None
     assert time.p50 == time.value
     assert min(samples) <= time.value <= max(samples) + 1e-3
     assert time.context["parity"] == "4 golden files"

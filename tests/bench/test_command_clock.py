@@ -1,0 +1,328 @@
+"""`python -m bench clock`: what the last line says, what is refused, exit codes; and the clock within `bench run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.__main__ import main
+from bench.clock import comparison, phase
+from bench.clock.comparison import Entry, Shape, compare, entries, spec_of
+from bench.clock.contestant import Failure, Ready, Turn
+from bench.clock.rounds import Timed
+from bench.clock.settings import ClockSettings
+from bench.store.statuses import Status
+from models.errors import SettingsError, Unsupported
+from models.registry import METHODS, load_file
+
+tiny = load_file(Path(__file__).parent / "clock" / "tiny_cells.py")
+TINY = [
+    *("--batch", "2", "--heads", "2", "--head-dim", "8", "--block", "16", "--layers", "1"),
+    *("--rounds", "2", "--steps", "2", "--seconds", "0", "--accelerator", "cpu"),
+]
+KEYS = {
+    *("method", "impl", "context", "alive", "time_ms_p50", "time_ms_p20", "time_ms_p80"),
+    *("peak_bytes", "state_bytes", "status"),
+}
+FACTS = {"device": "a device", "driver": None, "cuda": None}
+
+
+@pytest.fixture(autouse=True)
+def _one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METHODS, "_plugins", {})
+    monkeypatch.setattr(phase, "machine", lambda accelerator, threads: dict(FACTS))
+
+
+def last_line(printed: str) -> dict[str, Any]:
+    found = json.loads(printed.splitlines()[-1])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_methods_are_compared_at_one_size_and_what_has_no_such_size_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "kept.json"
+    words = ["clock", *TINY, "--methods", "transformer_xl,expire_span", "--contexts", "64", "--alive", "1,0.25"]
+    assert main([*words, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    said = last_line(printed)
+    assert said["device"] == "a device"
+    rows = {(row["method"], row["alive"]): row for row in said["rows"]}
+    assert list(rows) == [("transformer_xl", 1), ("transformer_xl", 0.25), ("expire_span", 1), ("expire_span", 0.25)]
+    assert all(set(row) >= KEYS and row["context"] == 64 for row in said["rows"])
+    unsupported = rows.pop(("transformer_xl", 0.25))
+    assert unsupported["status"] == "unsupported"
+    assert unsupported["reason"] == "transformer_xl forgets nothing within its length"
+    assert {unsupported[key] for key in KEYS if "time" in key or "bytes" in key} == {None}, "missing, not 0"
+    for row in rows.values():
+        assert row["status"] == "ok", row["reason"]
+        assert 0 < row["time_ms_p20"] <= row["time_ms_p50"] <= row["time_ms_p80"]
+        assert row["peak_bytes"] > 0
+    whole, quarter = rows["expire_span", 1], rows["expire_span", 0.25]
+    assert (whole["slots_alive"], quarter["slots_alive"]) == (64, 16)
+    assert quarter["state_bytes"] < whole["state_bytes"]
+    assert quarter["peak_bytes"] < whole["peak_bytes"]
+    assert rows["transformer_xl", 1]["state_bytes"] == 64 * 16 * 4
+    assert rows["transformer_xl", 1]["time_ratio"] is None
+    assert quarter["time_ratio"] > 0
+    kept = json.loads(out.read_text())
+    assert kept["shape"]["block"] == 16
+    assert [len(turn) for turn in kept["rows"][0]["samples_ms"]] == [1, 1]
+    assert "samples_ms" not in said["rows"][0]
+    assert "expire_span" in printed.splitlines()[-2], "a table for people comes first"
+
+
+def test_a_plugins_impl_that_is_wrong_has_an_error_and_no_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = tiny.write_probe(tmp_path)
+    plugin.write_text(plugin.read_text().replace("return Settings()", "return Settings(fault=1e-6)"))
+    words = ["clock", *TINY, "--quiet", "--plugin", str(plugin), "--methods", "probe", "--impls", "reference,fast"]
+    assert main([*words, "--contexts", "16", "--scope", "layer"]) == 1
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) == 1
+    right, wrong = last_line(printed)["rows"]
+    assert (right["impl"], right["status"], right["slots_alive"]) == ("reference", "ok", 1)
+    assert (wrong["impl"], wrong["status"], wrong["time_ms_p50"]) == ("fast", "error", None)
+    assert wrong["reason"].startswith("probe (fast) on cpu differs from the reference in outputs of block 0")
+
+
+@pytest.mark.parametrize(
+    ("flags", "key"),
+    [
+        (["--methods", "expire_spam"], "--methods: there is no method 'expire_spam' Did you mean expire_span?"),
+        (["--impls", "turbo"], "--impls: none of these methods has an impl 'turbo'"),
+        (["--contexts", "many"], "--contexts: 'many' is not a list of whole numbers"),
+        (["--contexts", "64,0"], "--contexts: 0 is no number of positions"),
+        (["--alive", "0"], "--alive: 0 is not a share"),
+        (["--alive", "1.5"], "--alive: 1.5 is not a share"),
+        (["--alive", "nan"], "--alive: nan is not a share"),
+        (["--precision", "8"], "--precision: '8' is not known"),
+        (["--batch", "0"], "--batch: is 0"),
+        (["--head-dim", "0"], "--head-dim: is 0"),
+        (["--threads", "-1"], "--threads: is -1"),
+        (["--rounds", "0"], "clock.rounds: is 0"),
+        (["--seconds", "-1"], "clock.seconds: is -1.0"),
+        (["--methods", "compressive", "--block", "18"], "method.compressive.rate: the rate 4 does not divide"),
+        (["--plugin", "none.py"], "--plugin: there is no file none.py"),
+        (["none"], "runs/NAME: there is no study in none"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_key_and_remedy_before_anything_is_measured(
+    flags: list[str], key: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "compare", None)
+    assert main(["clock", *flags]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    message = said.err.removeprefix("bench clock: ").replace(". Did", " Did")
+    assert message.startswith(key), message
+    assert len(message.strip()) > len(key), "and what to do"
+
+
+@pytest.mark.parametrize("flags", [["--contexts", "64"], ["--alive", "0.5"], ["--scope", "layer"], ["--block", "8"]])
+def test_flags_that_a_study_says_itself_are_refused_beside_one(
+    tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["clock", str(tmp_path), *flags]) == 2
+    assert f"{flags[0]}: does not go with a study" in capsys.readouterr().err
+
+
+def test_combinations_are_all_asked_for_once_and_auto_is_the_first_impl() -> None:
+    found = entries(["transformer_xl", "expire_span"], ["auto", "reference"], [16, 32], [1.0, 0.5])
+    assert [(entry.context, entry.method, entry.impl, entry.alive) for entry in found] == [
+        (context, method, "reference", alive)
+        for context in (16, 32)
+        for method in ("transformer_xl", "expire_span")
+        for alive in (1.0, 0.5)
+    ]
+    assert found[-1].name == "expire_span, reference, 32 slots, 50 % alive"
+
+
+def test_the_cell_of_an_entry_has_the_sizes_that_were_asked_for(tmp_path: Path) -> None:
+    shape = Shape(batch=3, heads=2, head_dim=8, block=16, layers=5, threads=2, accelerator="cpu")
+    spec = spec_of(Entry("expire_span", "reference", 64, 0.5), shape)
+    assert (spec.train["batch_size"], spec.train["block_length"], spec.backbone["layers"]) == (3, 16, 5)
+    assert (spec.backbone["width"], spec.backbone["head_dim"], spec.threads) == (16, 8, 2)
+    assert spec_of(Entry("expire_span", "reference", 64, 0.5), Shape(scope="layer")).backbone["layers"] == 1
+    plugin = tiny.write_probe(tmp_path)
+    plugin.write_text(plugin.read_text().replace("def sized(", "def another_size("))
+    METHODS.add_plugin(plugin)
+    with pytest.raises(Unsupported, match="probe has no function `sized`"):
+        spec_of(Entry("probe", "reference", 64, 1.0), shape, [tiny.entry_of(plugin)])
+
+
+def test_ratios_are_to_transformer_xl_at_the_same_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"transformer_xl": 10.0, "expire_span": 5.0}
+
+    def run(orders: dict[str, Any], *_: Any) -> dict[str, Timed]:
+        ready = Ready(1.0, 1.0, "", True, {"slots_alive": 1.0, "slots_allocated": 2.0, "state_bytes": 3.0})
+        return {
+            name: Timed(ready, [Turn([times[order.spec["method"]] * len(name)], 0.0)] * 3)
+            for name, order in orders.items()
+        }
+
+    monkeypatch.setattr(comparison, "run", run)
+    monkeypatch.setattr(
+        comparison,
+        "ask",
+        lambda order: (
+            Failure(Status.OOM, "out of memory")
+            if order.spec["method"] == "expire_span" and order.alive == 1.0
+            else {"static": 1.0, "extra": 2.0, "peak": 3.0}
+        ),
+    )
+    asked = entries(["transformer_xl", "expire_span"], ["auto"], [64, 128], [1.0])
+    found = compare(asked, Shape(block=16), ClockSettings(rounds=3))
+    for xl, expire in (found[:2], found[2:]):
+        assert xl.context == expire.context
+        assert (xl.time_ratio, xl.status, xl.peak_bytes, xl.static_bytes) == (None, "ok", 2, 1)
+        assert xl.time_ms_p50 is not None
+        assert expire.time_ms_p50 is not None
+        assert expire.time_ratio == pytest.approx(expire.time_ms_p50 / xl.time_ms_p50)
+        assert (expire.status, expire.reason, expire.peak_bytes) == ("oom", "out of memory", None)
+
+
+def test_a_study_is_measured_again_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [tiny.spec(tiny.write_text(tmp_path), "transformer_xl")]
+    study = tmp_path / "study"
+    tiny.finish(study, cells)
+    words = ["clock", str(study), "--rounds", "2", "--steps", "2", "--seconds", "0"]
+    for _ in range(2):
+        assert main(words) == 0
+        said = last_line(capsys.readouterr().out)
+        (row,) = said["rows"]
+        assert said["device"] == "a device"
+        assert set(row) >= KEYS
+        assert (row["task"], row["method"], row["status"]) == ("bytes-corpus", "transformer_xl", "ok")
+        assert row["time_ms_p50"] > 0
+        assert row["peak_bytes"] > 0
+    assert len(list((study / "clock" / "earlier").iterdir())) == 1
+    assert main([*words, "--methods", "expire_span"]) == 2
+    assert "the study has no cell of expire_span" in capsys.readouterr().err
+
+
+def test_a_study_without_weights_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [tiny.spec(tiny.write_text(tmp_path), "transformer_xl")]
+    tiny.finish(tmp_path / "study", cells, without_weights=("transformer_xl",))
+    assert main(["clock", str(tmp_path / "study")]) == 2
+    assert "is done and has its weights" in capsys.readouterr().err
+
+
+CONFIG = """
+about: a study of one cell, with a clock that would take a minute
+clock: {{rounds: 1000, steps: 1000, seconds: 60, warmup_steps: 2}}
+tasks:
+  enwik8:
+    task: {{path: {text}}}
+    backbone: {{layers: 1, width: 16, feedforward: 16, heads: 2}}
+    train: {{steps: 2, batch_size: 2, block_length: 8, validate_every: 2, evaluation_batch_size: 2}}
+    trainer: {{accelerator: cpu}}
+    methods:
+      transformer_xl: {{memory_length: 8}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "timed.yaml"
+    path.write_text(CONFIG.format(text=tiny.write_text(tmp_path)))
+    return path
+
+
+@pytest.mark.parametrize(("interrupted", "code"), [(False, 0), (True, 130)])
+def test_run_measures_after_its_cells_and_an_interrupt_leaves_the_report_for_later(
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    interrupted: bool,
+    code: int,
+) -> None:
+    from bench.runner import Summary
+
+    order: list[str] = []
+
+    def run_study(study_dir: Path, cells: list[Any], **_: Any) -> Summary:
+        order.append("cells")
+        return Summary(study_dir.name, len(cells), {"ok": len(cells)})
+
+    def clock_study(study_dir: Path, cells: list[Any], settings: ClockSettings, **_: Any) -> list[Path]:
+        assert (len(cells), settings.rounds) == (1, 1000)
+        order.append("clock")
+        if interrupted:
+            raise KeyboardInterrupt
+        return []
+
+    def build_report(study_dir: Path) -> tuple[str, str]:
+        order.append("report")
+        return "page.md", "the table"
+
+    monkeypatch.setattr("bench.runner.run_study", run_study)
+    monkeypatch.setattr(phase, "clock_study", clock_study)
+    monkeypatch.setattr("bench.commands.run.build_report", build_report)
+    words = ["run", "--config", str(config), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(words) == code
+    assert order == ["cells", "clock"] if interrupted else ["cells", "clock", "report"]
+    report = None if interrupted else "page.md"
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"study": "out", "cells": 1, "counts": {"ok": 1}, "report": report}
+    order.clear()
+    main([*words, "--set", "clock.enabled=false"])
+    assert order == ["cells", "report"]
+
+
+@pytest.mark.parametrize("setting", ["clock.rounds=0", "clock.seconds=-1", "clock.round=3", "memory_limit_gb=0"])
+def test_settings_of_clock_and_memory_are_checked_before_any_cell(
+    config: Path, tmp_path: Path, setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--config", str(config), "--out", str(tmp_path / "out"), "--set", setting]) == 2
+    assert setting.partition("=")[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_it_measures_leaves_all_results_and_no_process(
+    config: Path, tmp_path: Path, checkout: Path
+) -> None:
+    toys = load_file(Path(__file__).with_name("toy_studies.py"))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "bench", "run", "--config", str(config), "--out", str(out)]
+    with toys.toy_study(out, []) as study:
+        variables = {**os.environ, **dict([study._mark.split("=")])}
+        runner = subprocess.Popen(
+            command, cwd=checkout, env=variables, text=True, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert runner.stdout is not None
+        while "time: round" not in (line := runner.stdout.readline()):
+            assert line, "the clock did not begin"
+        results = {path: path.read_bytes() for path in out.glob("cells/*/result.json")}
+        assert len(results) == 1
+        began = time.monotonic()
+        os.killpg(runner.pid, signal.SIGINT)
+        printed, _ = runner.communicate(timeout=60)
+        assert runner.returncode == 130
+        assert time.monotonic() - began < 30
+        assert last_line(printed)["counts"] == {"ok": 1}
+        assert {path: path.read_bytes() for path in out.glob("cells/*/result.json")} == results
+        assert not (out / "clock").exists()
+        toys.wait_for(lambda: not study.processes(), "the end of all processes")
+    quick = ["clock.rounds=2", "clock.steps=2", "clock.seconds=0"]
+    done = subprocess.run([*command, "--set", *quick], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in out.glob("cells/*/result.json")} == results
+    assert "time and memory" in Path(last_line(done.stdout)["report"]).read_text()
+
+
+def test_an_impl_that_nobody_has_is_refused() -> None:
+    with pytest.raises(SettingsError, match="--impls"):
+        entries(["transformer_xl"], ["turbo"], [16], [1.0])

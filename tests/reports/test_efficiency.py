@@ -1,0 +1,153 @@
+"""The efficiency table: measured beside published, and what is missing stays missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.store import clock_file
+from bench.store.clock_file import Clocked, ClockFile
+from bench.store.result import Row
+from bench.store.statuses import Status
+from models.registry import load_file
+from reports import published
+from reports.build import build_report
+
+builds = load_file(Path(__file__).with_name("test_build.py"))
+FACTS = {"device": "A device", "threads": 1, "torch": "2"}
+
+
+def clocked(cell: str, time: float | None, peak: float | None, ratio: float | None = None, **more: Any) -> Clocked:
+    rows = [
+        Row("time_per_batch", time, "ms", "train", 30 if time else None, time and time - 1, time, time and time + 1),
+        Row("memory_peak", peak, "bytes", "train"),
+        Row("memory_extra", peak and peak / 2, "bytes", "train"),
+        Row("memory_peak", peak and peak / 4, "bytes", "validation"),
+    ]
+    if ratio is not None:
+        context = {"low": ratio - 0.05, "high": ratio + 0.05}
+        rows.append(Row("time_to_transformer_xl", ratio, "ratio", "train", 10, context=context))
+    rows += more.pop("rows", [])
+    return Clocked(cell, "code", **{"status": "ok", **more}, rows=rows)
+
+
+def report(folder: Path, methods: list[str], measured: list[Clocked]) -> tuple[str, pd.DataFrame]:
+    """The page's part on time and memory, and efficiency.csv."""
+    results = [(builds.spec(method, 0), 2.5, Status.OK, 1000.0) for method in methods]
+    builds.study(folder, results)
+    if measured:
+        clock_file.write(folder, ClockFile("enwik8-4M", {}, measured, FACTS, "now", 1.0))
+    text, files = build_report(folder)
+    assert folder / "report" / "efficiency.csv" in files
+    content = (folder / "report" / "efficiency.csv").read_text()
+    frame = pd.read_csv(folder / "report" / "efficiency.csv") if content.strip() else pd.DataFrame()
+    return text.partition("time and memory")[2], frame
+
+
+def cells_of(text: str, label: str) -> dict[str, str]:
+    """A line of the table by its header."""
+    header, line = (
+        next(line for line in text.splitlines() if line.startswith(f"| {name} ")) for name in ("method", label)
+    )
+    names, values = ([word.strip() for word in row.strip("|").split("|")] for row in (header, line))
+    return dict(zip(names, values, strict=True))
+
+
+def identifier(method: str) -> str:
+    return str(builds.spec(method, 0).id)
+
+
+def test_ratios_stand_beside_those_that_were_published(tmp_path: Path) -> None:
+    overhead = Row("trainer_overhead", 0.012, "share", "train", 10, context={"low": 0.01, "high": 0.015})
+    measured = [
+        clocked(identifier("transformer_xl"), 20.0, 4e6, rows=[overhead]),
+        clocked(identifier("expire_span"), 10.0, 3e6, 0.5),
+        clocked(identifier("full_attention"), 30.0, 8e6, 1.5),
+    ]
+    text, frame = report(tmp_path / "s", ["transformer_xl", "expire_span", "full_attention"], measured)
+    xl, expire, full = (cells_of(text, name) for name in ("Transformer-XL", "Expire-Span", "Full attention"))
+    assert xl["time per batch (ms) ↓"] == "20.0 [19.0, 21.0]"
+    assert (xl["time ratio"], xl["memory ratio"]) == ("1", "1.00")
+    assert expire["time ratio"] == "0.50 [0.45, 0.55]"
+    assert (expire["peak memory (MB) ↓"], expire["memory ratio"]) == ("3.0", "0.75")
+    assert expire["evaluation memory (MB) ↓"] == "0.8"
+    assert (expire["published time ratio"], expire["published memory ratio"]) == ("0.63", "0.56")  # 408/649, 15/27
+    assert (full["published time ratio"], full["published memory ratio"]) == ("-", "-")
+    assert full["time ratio"] == "1.50 [1.45, 1.55]"
+    assert "Measured on A device, 1 CPU thread(s)" in text
+    assert "of 30 steps" in text
+    assert "Lightning's Trainer adds 1.2 % [1.0, 1.5] to Transformer-XL's step" in text
+    assert "Published ratios: Sukhbaatar et al. 2021 table 4; hardware unknown" in text
+    rows = frame.set_index("method")
+    assert rows.loc["expire_span", "time_ratio"] == 0.5
+    assert rows.loc["expire_span", "time_ratio_published"] == pytest.approx(408 / 649)
+    assert rows.loc["expire_span", "memory_extra_bytes"] == 1.5e6
+    assert rows.loc["expire_span", "time_steps"] == 30
+    assert rows["status"].isna().all()
+
+
+def test_what_was_not_measured_is_missing_with_its_reason(tmp_path: Path) -> None:
+    lost = clocked(identifier("expire_span"), None, None, status="oom", reason="out of memory")
+    measured = [clocked(identifier("transformer_xl"), 20.0, 4e6), lost]
+    text, frame = report(tmp_path / "s", ["transformer_xl", "expire_span", "full_attention"], measured)
+    expire, full = (cells_of(text, name) for name in ("Expire-Span", "Full attention"))
+    for line in (expire, full):
+        for name in ("time per batch (ms) ↓", "time ratio", "peak memory (MB) ↓", "memory ratio"):
+            assert line[name] == "-"
+    assert expire["published time ratio"] == "0.63"
+    assert "- Expire-Span: oom: out of memory." in text
+    assert "- Full attention: not measured." in text
+    rows = frame.set_index("method")
+    assert rows.loc["expire_span", ["time_ms_p50", "memory_peak_bytes", "memory_ratio"]].isna().all()
+    assert list(rows["status"].fillna("")) == ["", "oom: out of memory", "not measured"]
+
+
+def test_a_cell_that_the_clock_could_not_measure_keeps_its_result(tmp_path: Path) -> None:
+    lost = clocked(identifier("transformer_xl"), None, None, status="error", reason="it broke")
+    text, _ = report(tmp_path / "s", ["transformer_xl"], [lost])
+    page = (tmp_path / "s" / "report" / "report.md").read_text()
+    assert "Transformer-XL: error: it broke" in text
+    assert "Cells without a result" not in page
+    assert "1 of 1" in page
+
+
+def test_without_a_baseline_there_are_figures_and_no_ratios(tmp_path: Path) -> None:
+    text, frame = report(tmp_path / "s", ["expire_span"], [clocked(identifier("expire_span"), 10.0, 3e6)])
+    line = cells_of(text, "Expire-Span")
+    assert line["time per batch (ms) ↓"] == "10.0 [9.0, 11.0]"
+    assert (line["time ratio"], line["memory ratio"]) == ("-", "-")
+    assert frame["memory_ratio"].isna().all()
+
+
+def test_a_study_without_a_clock_has_no_such_table(tmp_path: Path) -> None:
+    text, frame = report(tmp_path / "s", ["transformer_xl"], [])
+    assert text == ""
+    assert frame.empty
+
+
+def test_a_damaged_clock_file_is_named(tmp_path: Path) -> None:
+    report(tmp_path / "s", ["transformer_xl"], [clocked(identifier("transformer_xl"), 20.0, 4e6)])
+    clock_file.path_of(tmp_path / "s", "enwik8-4M").write_text("{")
+    text, _ = build_report(tmp_path / "s")
+    assert "## Damaged files" in text
+    assert "enwik8-4M.json is damaged" in text
+    assert "time and memory" not in text
+
+
+def test_published_ratios_are_of_one_source_and_task() -> None:
+    xl = "transformer_xl"
+    assert published.ratio("enwik8", "compressive", "time_per_batch", xl) == pytest.approx(838 / 649)
+    assert published.ratio("enwik8", "adaptive_span", "gpu_memory", xl) == pytest.approx(20 / 27)
+    assert published.ratio("enwik8", xl, "gpu_memory", xl) == 1
+    assert published.ratio("enwik8", "full_attention", "gpu_memory", xl) is None
+    assert published.ratio("object_collision", "expire_span", "gpu_memory", xl) is None, "theirs has no baseline"
+    assert published.sources("enwik8") == ["Sukhbaatar et al. 2021 table 4"]
+
+
+def test_published_figures_are_the_specifications(checkout: Path) -> None:
+    frame = published.figures()
+    assert not frame[["task", "method", "metric", "value", "unit", "setting", "source"]].isna().any().any()
+    assert not frame.duplicated(["task", "method", "metric", "split", "setting"]).any()
