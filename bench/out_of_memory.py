@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-_SIGNS = ("can't allocate memory", "not enough memory", "cannot allocate memory", "cuda out of memory")
-"""What the messages of those errors have in common that have no type of their own (PyTorch's CPU allocator, mmap)."""
+_SIGNS = (
+    "can't allocate memory",
+    "not enough memory",
+    "cannot allocate memory",
+    "std::bad_alloc",
+    "cuda out of memory",
+    "cuda error: out of memory",
+    "cublas_status_alloc_failed",
+)
+"""What the messages of those errors have in common that have no type of their own (PyTorch's CPU allocator, mmap, C++,
+CUDA and its libraries)."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench.cell_source import CellSource
 from bench.executors import memory_limit as memory_limits
 from bench.executors import progress, verdict
 from bench.executors.interrupt import Interrupt
@@ -21,6 +22,7 @@ from bench.executors.jobs import CELL_FUNCTION, Ended, Executor, How, Job
 from bench.executors.local import LocalExecutor
 from bench.executors.progress import Progress, Standing
 from bench.store import heartbeat, manifest
+from bench.store.cell_folder import CellFolder
 from bench.store.claim import Claim, is_locked
 from bench.store.fingerprint import Today
 from bench.store.heartbeat import Heartbeat, Watch
@@ -72,6 +74,8 @@ def run_study(
     titles: Mapping[str, Mapping[str, Any]] | None = None,
     command: Mapping[str, Any] | None = None,
     memory_limit: int | None = None,
+    source: CellSource | None = None,
+    show: Progress | None = None,
     cell_function: str = CELL_FUNCTION,
     make_executor: Callable[[int, Callable[[str], None]], Executor] = LocalExecutor,
 ) -> Summary:
@@ -85,6 +89,8 @@ def run_study(
         quiet: print nothing but problems.
         preset, titles, command: for the manifest, see `manifest.merge`.
         memory_limit: bytes that each cell on the CPU may allocate; None for a share of what is free.
+        source: where further cells come from while others run; they are added to the manifest with `titles`.
+        show: what shows how the run goes; None for what suits where stdout goes.
         cell_function: what runs a cell, see `jobs.CELL_FUNCTION`.
         make_executor: called with `jobs` and a function that shows a problem.
 
@@ -96,16 +102,17 @@ def run_study(
     """
     check_retry(retry)
     specs = list({spec.id: spec for spec in specs}.values())
-    show = progress.make(quiet)
+    show = show or progress.make(quiet)
     try:
         with Interrupt() as interrupt:
             listed, damage = manifest.merge(study_dir, specs, preset=preset, titles=titles, command=command)
             executor = make_executor(jobs, show.warn)
             limit = memory_limit if memory_limit is not None else memory_limits.default(jobs)
-            run = _Run(study_dir, specs, cell_function, limit, listed.metric, show, interrupt, executor)
+            run = _Run(study_dir, cell_function, limit, titles, source, show, interrupt, executor)
             if damage is not None:
                 run.found_damaged(f"{damage}; it is made again, and the old one is kept beside it")
-            run.plan(retry)
+            for spec in specs:
+                run.add(spec, listed.metric(str(spec.to_json().get("task", ""))), retry)
             show.begin(run.plan_line(jobs))
             run.work()
             return run.summary()
@@ -119,47 +126,58 @@ class _Run:
     def __init__(
         self,
         study_dir: Path,
-        specs: list[Spec],
         cell_function: str,
         memory_limit: int | None,
-        metric: Callable[[str], str | None],
+        titles: Mapping[str, Mapping[str, Any]] | None,
+        source: CellSource | None,
         show: Progress,
         interrupt: Interrupt,
         executor: Executor,
     ) -> None:
         # Absolute, as nothing keeps a cell's code from changing its working folder.
-        study_dir = Path(os.path.abspath(study_dir))
-        self._study = study_dir.name
+        self._study_dir = Path(os.path.abspath(study_dir))
+        self._study = self._study_dir.name
+        self._cell_function, self._memory_limit = cell_function, memory_limit
+        self._titles, self._source = titles, source
         self._show, self._interrupt, self._executor = show, interrupt, executor
         self._jobs: dict[str, Job] = {}
         self._metrics: dict[str, str | None] = {}
-        for spec in specs:
-            folder = manifest.cell_folder(study_dir, spec.id)
-            data = spec.to_json()
-            self._jobs[spec.id] = Job(
-                spec.id, folder.path, data, memory_limit=memory_limit, cell_function=cell_function
-            )
-            self._metrics[spec.id] = metric(str(data.get("task", "")))
-        self._folders = {cell: manifest.cell_folder(study_dir, cell) for cell in self._jobs}
+        self._folders: dict[str, CellFolder] = {}
         self._waiting: deque[str] = deque()
         self._elsewhere: set[str] = set()
         self._doubtful: list[tuple[float, Ended, Claim]] = []
         self._done: dict[str, Status] = {}
         self._damaged: list[str] = []
+        self._today = Today(self._study_dir)
         self._watch = Watch()
 
-    def plan(self, retry: str | None) -> None:
-        """Decides for each cell whether it is to be run."""
-        today = Today()
-        for cell, job in self._jobs.items():
-            decision = decide(self._folders[cell], job.spec, retry, today)
-            if decision.run:
-                for line in damage_in(self._folders[cell]):
-                    self.found_damaged(f"{line}; the cell is run again")
-                self._jobs[cell] = replace(job, replaces=decision.replaces, afresh=decision.afresh)
-                self._waiting.append(cell)
-            else:
-                self._done[cell] = self._state(cell).status
+    def add(self, spec: Spec, metric: str | None, retry: str | None) -> None:
+        """Takes in a cell that the manifest lists, and decides whether it is to be run.
+
+        Args:
+            spec: the cell.
+            metric: the metric by which its task is judged.
+            retry: which results are replaced.
+        """
+        cell, data = spec.id, spec.to_json()
+        folder = self._folders[cell] = manifest.cell_folder(self._study_dir, cell)
+        self._metrics[cell] = metric
+        decision = decide(folder, data, retry, self._today)
+        self._jobs[cell] = Job(
+            cell,
+            folder.path,
+            data,
+            replaces=decision.replaces,
+            afresh=decision.afresh,
+            memory_limit=self._memory_limit,
+            cell_function=self._cell_function,
+        )
+        if decision.run:
+            for line in damage_in(folder):
+                self.found_damaged(f"{line}; the cell is run again")
+            self._waiting.append(cell)
+        else:
+            self._done[cell] = self._state(cell).status
 
     def found_damaged(self, line: str) -> None:
         """Notes a damaged file, and shows it."""
@@ -175,7 +193,8 @@ class _Run:
         """Runs until every cell is done, or a signal comes."""
         looked = 0.0
         try:
-            while (self._waiting or self._elsewhere or self._doubtful or self._executor.running()) and self._going():
+            while self._has_work() and self._going():
+                self._draw()
                 self._start_some()
                 for ended in self._executor.wait(self._patience(), self._interrupt.fileno()):
                     self._take_in(ended)
@@ -185,6 +204,7 @@ class _Run:
                 self._judge()
                 if time.monotonic() - looked >= _LOOK_S:
                     self._look_elsewhere()
+                    self._prune()
                     self._show.tick(self._standing())
                     looked = time.monotonic()
         except KeyboardInterrupt:
@@ -207,6 +227,30 @@ class _Run:
 
     def _going(self) -> bool:
         return not self._interrupt.came
+
+    def _has_work(self) -> bool:
+        if self._waiting or self._elsewhere or self._doubtful or self._executor.running():
+            return True
+        return self._source is not None and not self._source.exhausted()
+
+    def _draw(self) -> None:
+        """Takes further cells from the source, for the executor's free places; those that others run count as taken."""
+        while self._source is not None and len(self._waiting) + len(self._elsewhere) < self._executor.free():
+            spec = self._source.next()
+            if spec is None:
+                return
+            if spec.id not in self._jobs:
+                listed, _ = manifest.merge(self._study_dir, [spec], titles=self._titles)
+                self.add(spec, listed.metric(str(spec.to_json().get("task", ""))), None)
+            if spec.id in self._done:
+                self._finish(spec.id)
+
+    def _prune(self) -> None:
+        """Ends the cells that the source does not want to go on."""
+        if self._source is not None:
+            running = [job.cell for job in self._executor.running()]
+            for cell, reason in self._source.to_prune(running).items():
+                self._executor.prune(cell, reason)
 
     def _patience(self) -> float:
         """How long to wait for an end: not at all long where another cell can be started or judged soon."""
@@ -257,7 +301,9 @@ class _Run:
             if all_free:
                 held.release()
             elif now >= due:
-                verdict.record(ended, held)
+                remark = verdict.record(ended, held)
+                if remark:
+                    self._show.warn(remark)
                 self._finish(ended.job.cell)
             else:
                 continue
@@ -282,6 +328,8 @@ class _Run:
         state = self._state(cell)
         self._done[cell] = state.status
         self._show.ended(state, self._standing())
+        if self._source is not None:
+            self._source.ended(state)
 
     def _state(self, cell: str) -> CellState:
         return cell_state(self._folders[cell], self._metrics[cell])

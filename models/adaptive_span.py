@@ -65,7 +65,8 @@ def sized(slots: int, alive: float, block_length: int) -> Settings:
     reach = round(alive * slots)
     if reach <= ramp:
         raise Unsupported(f"{reach} positions are not longer than the ramp of {ramp}")
-    return Settings(max_span=slots, ramp=ramp, initial_ratio=(reach - ramp) / slots)
+    # Half a step less than the whole number, which rounding could carry past it; the same positions have weight.
+    return Settings(max_span=slots, ramp=ramp, initial_ratio=(reach - ramp - 0.5) / slots)
 
 
 def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:

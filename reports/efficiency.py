@@ -17,6 +17,8 @@ from reports.markdown import table
 from reports.quality import BASELINE, Line, QualityTable, number, shown
 
 MB = 1e6
+_CLOCKED = ("time_per_batch", "memory_peak")
+"""The metrics that the clock gives every method, with or without a value."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,12 @@ def efficiency_table(quality: QualityTable) -> EfficiencyTable | None:
     """The table beside a quality table; None where the clock has measured none of its methods."""
     timed = [line.group.rows for line in quality.lines]
     rows = pd.concat(timed) if timed else pd.DataFrame()
-    if rows.empty or not rows["metric"].isin(["time_per_batch", "memory_peak"]).any():
+    if rows.empty or not rows["metric"].isin(_CLOCKED).any():
         return None
     baseline = next((line for line in quality.lines if _is_baseline(line.group)), None)
     reference = _figure(baseline.group, "memory_peak", "train").value if baseline else None
     lines = [_line(line, reference) for line in quality.lines]
-    clocked = rows[rows["metric"] == "memory_peak"].iloc[0]
+    clocked = rows[rows["metric"].isin(_CLOCKED)].iloc[0]
     overhead = _figure(baseline.group, "trainer_overhead", "train") if baseline else Measured()
     threads = None if pd.isna(clocked["threads"]) else int(clocked["threads"])
     task = str(quality.lines[0].group.spec["task"])
@@ -118,7 +120,7 @@ def _number(value: Any) -> float | None:
 
 def _status(group: Group) -> str:
     """What the clock says where it could not measure."""
-    clocked = group.rows[group.rows["metric"].isin(["time_per_batch", "memory_peak"])]
+    clocked = group.rows[group.rows["metric"].isin(_CLOCKED)]
     if clocked.empty:
         return "not measured"
     bad = clocked[clocked["status"] != "ok"]
@@ -215,7 +217,7 @@ def frame(tables: Sequence[EfficiencyTable]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "task": efficiency.quality.task_label,
+                "task": efficiency.quality.heading,
                 "method": line.line.group.method,
                 "label": line.line.group.label,
                 "device": efficiency.device,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,12 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # Two pytest workers on two cores: a pool of threads in each would double every time. Set before torch is imported, and
 # inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A device's lock lies in the temporary folder. Each pytest worker has one of its own, which the processes that it
+# starts inherit, so that one test's clock keeps no other worker's cells waiting; pytest's own folders stay outside.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="sb", dir=os.environ["PYTEST_DEBUG_TEMPROOT"])
+atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
 
 # Folders that are never part of the project, for a checkout without git (a downloaded archive).
 NOT_OURS = {".venv", "data", "runs", "wandb"}

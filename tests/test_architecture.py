@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "models": ("models",),
     "tasks": ("tasks", "models"),
     "bench": ("bench", "tasks", "models"),
-    "sweeps": ("sweeps", "bench"),
+    "sweeps": ("sweeps", "bench", "models.errors", "models.nearest"),
     "reports": ("reports", "bench.store"),
 }
 

@@ -16,7 +16,7 @@ import pytest
 
 TARGETS = {
     *("help", "setup", "bench", "bench-enwik8", "bench-object_collision", "bench-small", "bench-paper"),
-    *("data", "report"),
+    *("data", "sweep", "report", "wandb-sync"),
     *("test", "test-all", "lint", "typecheck", "lock", "clean"),
 }
 

@@ -6,7 +6,7 @@ entries of one context take turns with each other; their memory is measured one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -116,8 +116,16 @@ def entries(
     return found
 
 
-def spec_of(entry: Entry, shape: Shape) -> CellSpec:
-    """The cell that an entry stands for. Raises Unsupported where a method has no such size, SettingsError."""
+def spec_of(entry: Entry, shape: Shape, plugins: Sequence[Mapping[str, str]] = ()) -> CellSpec:
+    """The cell that an entry stands for.
+
+    Args:
+        entry: what is asked for; shape: the model around it.
+        plugins: what `add_plugins` gave; the entry's own, if it has one, becomes part of the cell.
+
+    Raises:
+        Unsupported: the method has no such size. SettingsError: the settings cannot work together.
+    """
     module = METHODS.load(entry.method)
     sized: Callable[[int, float, int], Any] | None = getattr(module, "sized", None)
     if sized is None:
@@ -125,6 +133,9 @@ def spec_of(entry: Entry, shape: Shape) -> CellSpec:
     width = shape.heads * shape.head_dim
     layers = 1 if shape.scope == "layer" else shape.layers
     backbone = BackboneSettings(layers, width, 4 * width, shape.heads, shape.head_dim)
+    settings = sized(entry.context, entry.alive, shape.block)
+    if hasattr(module, "check"):
+        module.check(settings, backbone, shape.block)
     train = TrainSettings(batch_size=shape.batch, block_length=shape.block)
     return CellSpec(
         task="enwik8",
@@ -133,35 +144,45 @@ def spec_of(entry: Entry, shape: Shape) -> CellSpec:
         task_settings=asdict(enwik8.Settings()),
         method=entry.method,
         variant="",
-        method_settings=asdict(sized(entry.context, entry.alive, shape.block)),
+        method_settings=asdict(settings),
         impl=entry.impl,
         backbone=asdict(backbone),
         train=asdict(train),
         trainer={"accelerator": shape.accelerator},
         precision=shape.precision,
         seed=0,
+        plugins=[dict(plugin) for plugin in plugins if (plugin["kind"], plugin["id"]) == ("method", entry.method)],
         threads=shape.threads,
     )
 
 
 def compare(
-    asked: Sequence[Entry], shape: Shape, settings: ClockSettings, tell: Callable[[str], None] = lambda line: None
+    asked: Sequence[Entry],
+    shape: Shape,
+    settings: ClockSettings,
+    plugins: Sequence[Mapping[str, str]] = (),
+    tell: Callable[[str], None] = lambda line: None,
 ) -> list[Compared]:
     """Measures all entries, context by context; whoever calls holds the lock on the device."""
     found: list[Compared] = []
     for context in dict.fromkeys(entry.context for entry in asked):
-        found += _at_one_context([entry for entry in asked if entry.context == context], shape, settings, tell)
+        together = [entry for entry in asked if entry.context == context]
+        found += _at_one_context(together, shape, settings, plugins, tell)
     return found
 
 
 def _at_one_context(
-    asked: Sequence[Entry], shape: Shape, settings: ClockSettings, tell: Callable[[str], None]
+    asked: Sequence[Entry],
+    shape: Shape,
+    settings: ClockSettings,
+    plugins: Sequence[Mapping[str, str]],
+    tell: Callable[[str], None],
 ) -> list[Compared]:
     orders: dict[str, Order] = {}
     refused: dict[str, Failure] = {}
     for entry in asked:
         try:
-            spec = spec_of(entry, shape).to_json()
+            spec = spec_of(entry, shape, plugins).to_json()
         except Unsupported as error:
             refused[entry.name] = Failure(Status.UNSUPPORTED, str(error))
             continue

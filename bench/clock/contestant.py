@@ -118,11 +118,16 @@ def _serve(order: Order, coordinator: Connection) -> None:
     from bench.clock import device as devices
     from bench.clock import gate, memory
     from bench.clock.workload import EvaluationStep, LayerStep, TrainingStep, Workload
+    from bench.executors import memory_limit
+    from bench.plugins import restore_plugins
     from bench.spec import CellSpec
     from models.registry import METHODS
 
     spec = CellSpec.from_json(order.spec)
+    restore_plugins(spec.plugins, "spec.json")
     device = devices.choose(str(spec.trainer.get("accelerator", "auto")))
+    if device.type == "cpu" and (limit := memory_limit.default(1)) is not None:
+        memory_limit.apply(limit)  # as for cells: who does not fit beside the others fails, and the system kills nobody
     weights = None if order.checkpoint is None else load(order.checkpoint)["model"]
 
     def make() -> Workload:

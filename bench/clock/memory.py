@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from bench.clock.device import synchronise
-from bench.clock.workload import LayerStep, TrainingStep, Workload
+from bench.clock.workload import Workload
 
 _SETTLING, _MEASURED = 2, 3
 """Steps before the peak is watched (the optimiser makes its state in the first), and steps while it is."""
@@ -38,9 +37,6 @@ def measure(make: Callable[[], Workload], device: torch.device) -> dict[str, flo
     """
     figures = _cuda(make, device) if device.type == "cuda" else _cpu(make)
     figures["extra"] = figures["peak"] - figures["static"]
-    resident = resident_peak()
-    if resident is not None:
-        figures["resident"] = float(resident)
     return figures
 
 
@@ -49,10 +45,10 @@ def _cpu(make: Callable[[], Workload]) -> dict[str, float]:
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         workload = make()
-        _steps(workload, lambda: record_function(_MARK))
-        static = float(static_bytes(workload))
+        resident = _steps(workload, lambda: record_function(_MARK))
+        static = float(workload.static_bytes())
     events: Any = recorded.profiler
-    return {"static": static, "peak": float(_peak(events.kineto_results.events()))}
+    return {"static": static, "peak": float(_peak(events.kineto_results.events())), **resident}
 
 
 def _peak(events: list[Any]) -> int:
@@ -77,47 +73,39 @@ def _cuda(make: Callable[[], Workload], device: torch.device) -> dict[str, float
         torch.cuda.reset_peak_memory_stats(device)
         return nullcontext()
 
-    _steps(workload, reset)
+    resident = _steps(workload, reset)
     synchronise(device)
     return {
-        "static": float(static_bytes(workload)),
+        "static": float(workload.static_bytes()),
         "peak": float(torch.cuda.max_memory_allocated(device)),
         "reserved": float(torch.cuda.max_memory_reserved(device)),
         "retries": float(torch.cuda.memory_stats(device).get("num_alloc_retries", 0)),
+        **resident,
     }
 
 
-def _steps(workload: Workload, watch: Callable[[], AbstractContextManager[Any]]) -> None:
+def _steps(workload: Workload, watch: Callable[[], AbstractContextManager[Any]]) -> dict[str, float]:
+    """Takes the steps, the last of them watched. Returns ``resident``, where the system tells the peak of a stretch."""
     workload.fill()
     for _ in range(_SETTLING):
         workload.fetch()
         workload.step()
-    reset_resident_peak()
+    can_tell = reset_resident_peak()
     with watch():
         for _ in range(_MEASURED):
             workload.fetch()
             workload.step()
+    resident = resident_peak() if can_tell else None
+    return {} if resident is None else {"resident": float(resident)}
 
 
-def static_bytes(workload: Workload) -> int:
-    """Bytes of weights, of as many gradients where the workload trains, and of the optimiser's state."""
-    model: nn.Module = workload.model  # type: ignore[attr-defined]
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    weights += sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
-    if not isinstance(workload, TrainingStep | LayerStep):
-        return weights
-    total = weights + sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    if isinstance(workload, TrainingStep):
-        for state in workload.optimiser.state.values():
-            total += sum(value.numel() * value.element_size() for value in state.values() if torch.is_tensor(value))
-    return total
-
-
-def reset_resident_peak() -> None:
-    """Has Linux forget this process's peak resident size; nothing elsewhere."""
-    path = Path("/proc/self/clear_refs")
-    if path.exists():
-        path.write_text("5")
+def reset_resident_peak() -> bool:
+    """Has Linux forget this process's peak resident size. Returns False where the system does not do that."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def resident_peak() -> int | None:

@@ -18,6 +18,7 @@ from bench.clock import ratios
 from bench.clock.contestant import Failure, Order
 from bench.clock.rounds import Timed, ask, run
 from bench.clock.settings import ClockSettings
+from bench.executors import fork_server
 from bench.executors.device_lock import DeviceLock, device_name
 from bench.spec import CellSpec
 from bench.store import clock_file, manifest, provenance
@@ -28,8 +29,8 @@ from bench.store.result import Row
 from bench.store.statuses import Status
 
 BASELINE = "transformer_xl"
-TRAINER = "trainer"
-"""The name under which the baseline runs inside Lightning's Trainer."""
+TRAINER = f"{BASELINE} in Lightning's Trainer"
+"""The name of the baseline's second process; no method can be called so."""
 
 
 def clock_study(
@@ -114,9 +115,8 @@ def _is_measured(
 def machine(accelerator: str, threads: int) -> dict[str, Any]:
     """What the machine is, found out in a process of its own: this one must not start CUDA."""
     from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
 
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=fork_server.start()) as pool:
         return pool.submit(_collect, accelerator, threads).result()
 
 
@@ -165,11 +165,12 @@ def _clocked(spec: CellSpec, code: str, timed: Mapping[str, Timed], memory: Mapp
         rows += ratios.rows("time_to_transformer_xl", own, baseline)
     if spec.expression == BASELINE and TRAINER in timed:
         rows += ratios.overhead_rows(timed[TRAINER], own)
-        samples[TRAINER] = _samples(timed[TRAINER])
+        samples["trainer"] = _samples(timed[TRAINER])
     failures = [own.failure] if own.failure else []
     for split, answer in memory.items():
         if isinstance(answer, Failure):
             failures.append(answer)
+            rows.append(Row("memory_peak", None, "bytes", split, higher_is_better=False))
         else:
             rows += memory_rows(spec, split, answer)
     status = failures[0].status if failures else Status.OK
@@ -182,10 +183,10 @@ def _samples(timed: Timed) -> list[list[float] | None]:
 
 
 def time_rows(spec: CellSpec, timed: Timed) -> list[Row]:
-    """A method's times."""
+    """A method's times; where there are none, a row that says so."""
     samples = [ms for turn in timed.rounds if turn is not None for ms in turn.samples_ms]
     if timed.ready is None or not samples:
-        return []
+        return [Row("time_per_batch", None, "ms", "train", higher_is_better=False)]
     walls = sum(turn.wall_ms for turn in timed.rounds if turn is not None) / len(samples)
     context = {
         "rounds": sum(turn is not None for turn in timed.rounds),

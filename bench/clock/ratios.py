@@ -46,13 +46,20 @@ def rows(metric: str, own: Timed, other: Timed) -> list[Row]:
 
 
 def overhead_rows(trainer: Timed, raw: Timed) -> list[Row]:
-    """What Lightning's Trainer adds to a step and its input, as a share of it: wall times of whole turns."""
+    """What Lightning's Trainer adds to a step and its input, as a share of it: wall times of whole turns.
+
+    Where it could not be measured, the row has no value, and the reason in its context.
+    """
     paired = [
         (mine.wall_ms / len(mine.samples_ms)) / (theirs.wall_ms / len(theirs.samples_ms)) - 1
         for mine, theirs in zip(trainer.rounds, raw.rounds, strict=True)
         if mine is not None and theirs is not None
     ]
-    return [_row("trainer_overhead", paired, "share")] if paired else []
+    if not paired:
+        failure = trainer.failure or raw.failure
+        context = {"reason": failure.reason if failure else "no round has both"}
+        return [Row("trainer_overhead", None, "share", "train", higher_is_better=False, context=context)]
+    return [_row("trainer_overhead", paired, "share")]
 
 
 def _row(metric: str, paired: list[float], unit: str) -> Row:

@@ -44,8 +44,14 @@ class Contestant:
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
 
+    @property
+    def resident(self) -> bool:
+        """Whether it has a process."""
+        return self._process is not None
+
     def start(self) -> Any:
-        """Starts the process and waits for its first answer."""
+        """Starts the process and waits for its first answer; ends the one before, if there is one."""
+        self.stop()
         context: Any = fork_server.start(_PRELOADED)
         self._pipe, theirs = context.Pipe()
         process: BaseProcess = context.Process(target=enter, args=(self.order, theirs), daemon=False)
@@ -110,49 +116,80 @@ def run(
     """
     contestants = {name: Contestant(order) for name, order in orders.items()}
     timed = {name: Timed() for name in orders}
-    together = True
+    stage = _Stage(contestants)
     try:
         for name, contestant in contestants.items():
             tell(f"preparing {name}")
-            answer = contestant.start()
-            if _is_oom(answer) and together and any(other.ready for other in timed.values()):
-                # Not all fit together: from here on each is built anew for its turn.
-                together = False
-                for other in contestants.values():
-                    other.stop()
-                answer = contestant.start()
+            answer = stage.prepare(contestant)
             if isinstance(answer, Ready):
                 timed[name].ready = answer
             else:
                 timed[name].failure = answer
-            if not together or timed[name].failure:
-                contestant.stop()
         for number in range(settings.rounds):
             tell(f"round {number + 1} of {settings.rounds}")
             for name, contestant in contestants.items():
-                timed[name].rounds.append(_turn(contestant, timed[name], settings, together))
+                timed[name].rounds.append(_turn(stage, contestant, timed[name], settings))
     finally:
-        for contestant in contestants.values():
-            contestant.stop()
+        stage.clear()
     for found in timed.values():
-        found.rebuilt = not together
+        found.rebuilt = not stage.together
     return timed
 
 
-def _turn(contestant: Contestant, found: Timed, settings: ClockSettings, together: bool) -> Turn | None:
+class _Stage:
+    """All contestants, resident together for as long as they fit; then one at a time, each built anew for its turn."""
+
+    def __init__(self, contestants: Mapping[str, Contestant]) -> None:
+        self.contestants = contestants
+        self.together = True
+
+    def prepare(self, contestant: Contestant) -> Any:
+        """Starts a contestant; where it does not fit beside the others, alone. Returns Ready or Failure."""
+        answer = contestant.start()
+        if self._crowded(contestant, answer):
+            answer = contestant.start()
+        if not self.together or not isinstance(answer, Ready):
+            contestant.stop()
+        return answer
+
+    def turn(self, contestant: Contestant, steps: int) -> Any:
+        """Has a contestant take its steps. Returns a Turn or a Failure."""
+        answer = contestant.turn(steps) if self.together else self._alone(contestant, steps)
+        if self._crowded(contestant, answer):
+            answer = self._alone(contestant, steps)
+        return answer
+
+    def clear(self) -> None:
+        """Ends all processes."""
+        for contestant in self.contestants.values():
+            contestant.stop()
+
+    def _alone(self, contestant: Contestant, steps: int) -> Any:
+        try:
+            answer = contestant.start()
+            return contestant.turn(steps) if isinstance(answer, Ready) else answer
+        finally:
+            contestant.stop()
+
+    def _crowded(self, contestant: Contestant, answer: Any) -> bool:
+        """Whether memory ran out beside others who are still there. If so, all are ended, and never together again."""
+        if not (self.together and isinstance(answer, Failure) and answer.status is Status.OOM):
+            return False
+        if not any(other.resident for other in self.contestants.values() if other is not contestant):
+            return False
+        self.together = False
+        self.clear()
+        return True
+
+
+def _turn(stage: _Stage, contestant: Contestant, found: Timed, settings: ClockSettings) -> Turn | None:
     if found.failure is not None or found.ready is None:
         return None
-    if not together:
-        answer = contestant.start()
-        if not isinstance(answer, Ready):
-            found.failure = answer
-            return None
-    answer = contestant.turn(steps_per_turn(found.ready.step_ms, settings))
-    if not together:
-        contestant.stop()
+    answer = stage.turn(contestant, steps_per_turn(found.ready.step_ms, settings))
     if isinstance(answer, Turn):
         return answer
     found.failure = answer
+    contestant.stop()  # what it held is room for the others
     return None
 
 
@@ -161,7 +198,3 @@ def steps_per_turn(step_ms: float, settings: ClockSettings) -> int:
     by_count = settings.steps / settings.rounds
     by_time = 1000 * settings.seconds / settings.rounds / max(step_ms, 1e-3)
     return max(1, math.ceil(max(by_count, by_time)))
-
-
-def _is_oom(answer: Any) -> bool:
-    return isinstance(answer, Failure) and answer.status is Status.OOM

@@ -91,7 +91,7 @@ def serve(
         parts.model.load_state_dict(weights)
     parts.model.to(device)
     mixed = functools.partial(autocast, device, spec.precision)
-    parts.module.carried = filled(parts.model, blocks(parts), device, None, mixed)
+    parts.module.carried, parts.module.position = filled(parts.model, blocks(parts), device, None, mixed)
     turns = Turns(device, coordinator, proof, warmup_steps)
-    with quiet(), tempfile.TemporaryDirectory() as folder:
-        build_trainer(spec, Path(folder), [turns], None, 1).fit(parts.module, datamodule=parts.data)
+    with quiet():  # nothing is written: without logger and checkpoints, the Trainer has no use for its folder
+        build_trainer(spec, Path(tempfile.gettempdir()), [turns], None, 1).fit(parts.module, datamodule=parts.data)

@@ -1,6 +1,6 @@
 """What the clock times: one training step of a cell's model, or one layer, on real input with its memory full.
 
-Weights stay as the checkpoint has them (the learning rate is too small to move a float), so that every step is taken at
+Weights stay as the checkpoint has them (the learning rate is too small to move any), so that every step is taken at
 the spans that training has reached.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -20,13 +20,14 @@ from bench.spec import CellSpec
 from models.backbone import Backbone
 from models.mixer import Context
 from models.state import State
-from tasks.randomness import uniform
-from tasks.stream import Blocks, StreamBatch
+from tasks.randomness import derive, uniform
+from tasks.stream import Blocks, Position, Source, StreamBatch
 from tasks.stream_step import enter, loss_divisor, read_block
 from tasks.train_settings import build_optimiser
 
-STILL = 1e-30
-"""A learning rate that changes no weight; every operation of the optimiser takes place all the same."""
+STILL = 1e-300
+"""A learning rate that changes no weight of float32, not even one that is 0: as float32 it is 0 itself. Every operation
+of the optimiser takes place all the same."""
 
 EditSpans = Callable[[int, Tensor], Tensor]
 
@@ -48,6 +49,10 @@ class Workload(Protocol):
 
     def held(self) -> dict[str, float]:
         """What the memory holds now, as `Backbone.memory` says it."""
+        ...
+
+    def static_bytes(self) -> int:
+        """Bytes of weights, of the gradients of those that a step learns, and of the optimiser's state."""
         ...
 
 
@@ -80,7 +85,7 @@ class TrainingStep:
 
     def fill(self) -> None:
         """Reads ceil(horizon / T) blocks."""
-        self.state = filled(self.model, self.blocks, self.device, self.edit_spans, self.autocast)
+        self.state, _ = filled(self.model, self.blocks, self.device, self.edit_spans, self.autocast)
 
     def fetch(self) -> None:
         """The next block, on the device."""
@@ -89,7 +94,7 @@ class TrainingStep:
     def step(self) -> None:
         """One training step, as `StreamModule.training_step` takes it."""
         assert self.batch is not None
-        torch.manual_seed(self.count)
+        torch.manual_seed(derive(self.seed, "step", self.count, "rank", 0))
         with self.autocast():
             read = read_block(
                 self.model,
@@ -117,6 +122,12 @@ class TrainingStep:
         assert self.state is not None
         return self.model.memory(self.state)
 
+    def static_bytes(self) -> int:
+        """Of all weights, as many gradients, and the optimiser."""
+        optimiser = [value for state in self.optimiser.state.values() for value in state.values()]
+        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return weight_bytes(self.model) + total_bytes(learned) + total_bytes(filter(torch.is_tensor, optimiser))
+
     def _backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
@@ -135,13 +146,13 @@ class EvaluationStep:
         self.model, self.device = parts.model.to(device).eval(), device
         self.autocast = functools.partial(autocast, device, spec.precision)
         source = parts.task.evaluation_source(parts.task_settings, parts.train, "validation")
-        self.blocks = iter(Blocks(source, source.start(), source.blocks))
+        self.blocks = again_and_again(source)
         self.state: State | None = None
         self.batch: StreamBatch | None = None
 
     def fill(self) -> None:
         """Reads ceil(horizon / T) blocks."""
-        self.state = filled(self.model, self.blocks, self.device, None, self.autocast)
+        self.state, _ = filled(self.model, self.blocks, self.device, None, self.autocast)
 
     def fetch(self) -> None:
         """The next block, on the device."""
@@ -157,6 +168,10 @@ class EvaluationStep:
         """What the memory holds, per stream."""
         assert self.state is not None
         return self.model.memory(self.state)
+
+    def static_bytes(self) -> int:
+        """Of all weights."""
+        return weight_bytes(self.model)
 
 
 class LayerStep:
@@ -209,6 +224,21 @@ class LayerStep:
         """What the memory holds, per stream."""
         return self.model.memory([self.state])
 
+    def static_bytes(self) -> int:
+        """Of the weights of the model that the layer stands in, and of the gradients of the layer's own."""
+        shared = [] if self.model.shared is None else self.model.shared.parameters()
+        return weight_bytes(self.model) + total_bytes([*self.mixer.parameters(), *shared])
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of a model's parameters and buffers."""
+    return total_bytes([*model.parameters(), *model.buffers()])
+
+
+def total_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of some tensors' elements."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Mixed precision, where the cell has it."""
@@ -228,25 +258,36 @@ def blocks(parts: Parts) -> Iterator[StreamBatch]:
         yield batch
 
 
+def again_and_again(source: Source) -> Iterator[StreamBatch]:
+    """The blocks of a split that ends, without end: from its second time on no row is reset, so memory stays full."""
+    assert source.blocks is not None
+    yield from Blocks(source, source.start(), source.blocks)
+    while True:
+        for batch in Blocks(source, source.start(), source.blocks):
+            yield replace(batch, reset=torch.zeros_like(batch.reset))
+
+
 def filled(
     model: Backbone,
     blocks: Iterator[StreamBatch],
     device: torch.device,
     edit_spans: EditSpans | None,
     autocast: Callable[[], Any],
-) -> State:
-    """The state of streams that have gone on for long enough to fill every layer's memory."""
+) -> tuple[State, Position]:
+    """The state of streams that have gone on for long enough to fill every layer's memory, and where they are then."""
     horizon = max(block.mixer.horizon() for block in model.layers())
     state: State | None = None
+    position: Position = {}
     was_training = model.training
     model.eval()
     for _ in range(max(1, math.ceil(horizon / model.sizes.block_length))):
         batch = next(blocks).to(device)
         with torch.no_grad(), autocast():
             state = model(batch.inputs, enter(model, state, batch), edit_spans=edit_spans).state
+        position = batch.position
     model.train(was_training)
     assert state is not None
-    return state
+    return state, position
 
 
 def controlled_spans(model: Backbone, alive: float) -> EditSpans | None:

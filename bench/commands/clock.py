@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from bench.clock.comparison import Compared
 
 T = TypeVar("T")
+_OF_COMPARISONS = (
+    *("impls", "contexts", "alive", "scope", "batch", "heads", "head_dim", "block", "layers"),
+    *("threads", "precision", "accelerator", "plugin", "out"),
+)
+"""The flags that say what to compare; a study says it itself."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +58,24 @@ def run(args: argparse.Namespace) -> int:
     return _study(args) if args.study is not None else _compare(args)
 
 
+def _refuse_flags_of_comparisons(args: argparse.Namespace) -> None:
+    """A study's cells have their sizes: a flag that would give them others must not be passed over."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    defaults = parser.parse_args([])
+    for name in _OF_COMPARISONS:
+        if getattr(args, name) != getattr(defaults, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise SettingsError(
+                flag, "does not go with a study, whose cells say it", "Leave out the flag or the study."
+            )
+
+
 def _compare(args: argparse.Namespace) -> int:
     contexts = _list("--contexts", args.contexts, int, "whole numbers, such as 1024,4096")
+    for context in contexts:
+        if context < 1:
+            raise SettingsError("--contexts", f"{context} is no number of positions", "Give whole numbers from 1 up.")
     alive = _list("--alive", args.alive, float, "shares, such as 1,0.5,0.1")
     for share in alive:
         if not 0 < share <= 1:
@@ -74,7 +95,7 @@ def _compare(args: argparse.Namespace) -> int:
     from models.errors import Unsupported
     from models.registry import METHODS
 
-    add_plugins(args.plugin)
+    plugins = add_plugins(args.plugin)
     methods = args.methods.split(",") if args.methods else METHODS.names()
     asked = entries(methods, args.impls.split(","), contexts, alive)
     names = ("scope", "batch", "heads", "head_dim", "block", "layers", "precision", "threads", "accelerator")
@@ -90,13 +111,14 @@ def _compare(args: argparse.Namespace) -> int:
     lock = DeviceLock(device_name(args.accelerator, facts["driver"] is not None))
     try:
         lock.have_alone(lambda: line("waiting for the device: cells are running on it"))
-        found = compare(asked, shape, settings, line)
+        found = compare(asked, shape, settings, plugins, line)
     finally:
         lock.release()
         line.close()
     rows = [vars(compared) for compared in found]
     if args.out is not None:
-        about = {"shape": vars(shape), "clock": vars(settings), "provenance": facts}
+        cards = {method: METHODS.card(method) for method in methods}
+        about = {"shape": vars(shape), "clock": vars(settings), "provenance": facts, "cards": cards}
         atomic.write_json(args.out, {**about, "rows": rows})
     if not args.quiet:
         print(table(found, facts["device"]))
@@ -105,17 +127,19 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> int:
-    from bench.clock.phase import clock_study, machine
+    from bench.clock.phase import clock_study
     from bench.clock.settings import ClockSettings
     from bench.executors.progress import StageLine
     from bench.spec import CellSpec
     from bench.store import clock_file, manifest
 
+    _refuse_flags_of_comparisons(args)
     try:
         listed = manifest.read(args.study)
     except FileNotFoundError:
         raise SettingsError("runs/NAME", f"there is no study in {args.study}", "Give a study's folder.") from None
-    specs = [CellSpec.from_json(cell, manifest.manifest_path(args.study)) for cell in listed.cells]
+    path = manifest.manifest_path(args.study)
+    specs = [CellSpec.from_json(cell, path).located(args.study) for cell in listed.cells]
     if args.methods:
         wanted = args.methods.split(",")
         specs = [spec for spec in specs if spec.expression in wanted or spec.method in wanted]
@@ -127,9 +151,13 @@ def _study(args: argparse.Namespace) -> int:
         written = clock_study(args.study, specs, settings, again=True, tell=line)
     finally:
         line.close()
+    if not written:
+        remedy = "Run it first: the clock measures what has been trained, on checkpoints."
+        raise SettingsError("runs/NAME", f"no cell of {args.study} is done and has its weights", remedy)
+    measured = [clock_file.read(path) for path in written]
     rows: list[dict[str, Any]] = []
-    for path in written:
-        for method in clock_file.read(path).methods:
+    for file in measured:
+        for method in file.methods:
             by_name = {(row.metric, row.split): row for row in method.rows}
             median, peak = by_name.get(("time_per_batch", "train")), by_name.get(("memory_extra", "train"))
             spec = next(spec for spec in specs if spec.id == method.cell)
@@ -152,7 +180,7 @@ def _study(args: argparse.Namespace) -> int:
         for row in rows:
             time = f"{_number(row['time_ms_p50'], 1)} ms, {_number(row['peak_bytes'], 1, 1e6)} MB over static"
             print(f"{row['task']:<20} {row['method']:<32} {time}  {row['status']}")
-    print(json.dumps({"device": machine("auto", 1)["device"], "rows": rows}))
+    print(json.dumps({"device": measured[0].provenance["device"], "rows": rows}))
     return 0 if all(row["status"] == "ok" for row in rows) else 1
 
 

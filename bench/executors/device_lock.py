@@ -20,6 +20,7 @@ class DeviceLock:
     """
 
     def __init__(self, device: str) -> None:
+        self.device = device
         self.path = Path(tempfile.gettempdir()) / f"spanbench-{os.getuid()}-{device}.lock"
         self._descriptor: int | None = None
 

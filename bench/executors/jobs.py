@@ -54,6 +54,8 @@ class How(StrEnum):
     """It found the cell claimed by another process, and did nothing."""
     OVERRUN = "overrun"
     """Killed, because it did not end by itself at its time limit."""
+    PRUNED = "pruned"
+    """Ended by `Executor.prune`, because it was not worth going on."""
     NOT_RUN = "not run"
     """It could not be started as it was; start it again."""
 
@@ -68,6 +70,8 @@ class Ended:
     """As `multiprocessing.Process.exitcode`: negative for a signal; None where it cannot be known."""
     seconds: float
     """Wall time of the process, in seconds."""
+    reason: str = ""
+    """Why it was pruned."""
 
 
 class Executor(Protocol):
@@ -87,6 +91,10 @@ class Executor(Protocol):
 
     def wait(self, timeout: float, wake: int | None) -> list[Ended]:
         """Waits until a job ends, `timeout` seconds have passed, or the descriptor `wake` can be read."""
+        ...
+
+    def prune(self, cell: str, reason: str) -> None:
+        """Ends one job, if it runs: gently, then by force after five seconds. Its end tells the reason."""
         ...
 
     def stop(self, hurry: Callable[[], bool]) -> None:

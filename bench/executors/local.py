@@ -106,6 +106,13 @@ class LocalExecutor:
                 child.end(gently=child.killed_at is None)
         return ended
 
+    def prune(self, cell: str, reason: str) -> None:
+        """Ends one job, if it runs, and notes why; see `jobs.Executor`."""
+        for child in self._children:
+            if child.job.cell == cell and not child.pruned:
+                child.pruned = reason
+                child.end(gently=True)
+
     def stop(self, hurry: Callable[[], bool]) -> None:
         """Ends all jobs: SIGTERM, then SIGKILL after five seconds, or as soon as `hurry` says so."""
         for child in self._children:
@@ -135,6 +142,8 @@ class _Child:
         self.exit_code: int | None = None
         self.held = False
         self.unclean = ""
+        self.pruned = ""
+        """Why it is being pruned; empty if it is not."""
         self.overrun = False
         self.killed_at: float | None = None
         self._lost_server = False
@@ -235,6 +244,14 @@ class _Child:
         if self._process.exitcode is not None:
             self._process.join()
             self._process.close()
-        how = How.NOT_RUN if self.unclean else How.HELD if self.held else How.OVERRUN if self.overrun else How.LEFT
         known = None if self._lost_server or self.exit_code == _LOST_SERVER else self.exit_code
-        return Ended(self.job, how, known, time.monotonic() - self.began)
+        return Ended(self.job, self._how(), known, time.monotonic() - self.began, self.pruned)
+
+    def _how(self) -> How:
+        if self.unclean:
+            return How.NOT_RUN
+        if self.held:
+            return How.HELD
+        if self.pruned:
+            return How.PRUNED
+        return How.OVERRUN if self.overrun else How.LEFT

@@ -25,21 +25,20 @@ from typing import Any, NoReturn
 from bench.executors import fork_server, memory_limit
 from bench.executors.device_lock import DeviceLock, device_name
 from bench.executors.jobs import CELL_FUNCTION, Job
+from bench.plugins import restore_plugins
 from bench.spec import CellSpec
 from bench.store import attempt, provenance
 from bench.store.attempt import Attempt
 from bench.store.cell_folder import CellFolder
-from bench.store.claim import Claim, claim
+from bench.store.claim import GIVEN_UP, Claim, GivenUp, claim
 from bench.store.fingerprint import cell_fingerprint
 from bench.store.result import Result
 from bench.store.statuses import Status
+from bench.task_data import check_data
 
 CLAIMED, HELD, UNCLEAN, WAITING = "claimed", "held", "unclean", "waiting"
 """What a process tells its runner: one tuple, this word first. WAITING comes before CLAIMED where the clock has the
 device for itself; the time limit begins with CLAIMED."""
-
-ORPHANED = 74
-"""Exit code of a process whose runner is gone; nobody reads it."""
 
 
 def enter(job: Job, runner: Connection) -> None:
@@ -70,13 +69,19 @@ def enter(job: Job, runner: Connection) -> None:
         held.release()
         return
     _log_to(folder.log_path)
-    device_lock(job).share(waiting=lambda: runner.send((WAITING,)))  # until the process ends
+    device = device_lock(job)
+    device.share(waiting=lambda: runner.send((WAITING,)))  # until the process ends
     runner.send((CLAIMED,))
     for remark in remarks:
         print(remark)
     try:
-        _run(job, folder, held)
+        _run(job, folder, held, on_cpu=device.device == "cpu")
+    except GivenUp as error:
+        print(error, file=sys.stderr)
+        _leave(GIVEN_UP)
     except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
         _leave(error.code if isinstance(error.code, int) else 1)
     except BaseException:
         traceback.print_exc()
@@ -84,7 +89,7 @@ def enter(job: Job, runner: Connection) -> None:
     _leave(0)
 
 
-def _run(job: Job, folder: CellFolder, held: Claim) -> None:
+def _run(job: Job, folder: CellFolder, held: Claim, on_cpu: bool) -> None:
     """Runs a cell whose folder is ready, and writes its result."""
     began = time.monotonic()
     finish = Finish(folder, held)
@@ -92,7 +97,7 @@ def _run(job: Job, folder: CellFolder, held: Claim) -> None:
         spec = CellSpec.from_json(job.spec, folder.spec_path)
         use_threads(spec.threads)
         _use_device(spec, job.slot)
-        if job.memory_limit is not None and spec.trainer.get("accelerator") == "cpu":
+        if job.memory_limit is not None and on_cpu:
             memory_limit.apply(job.memory_limit)
         noted = _note(folder, spec, job.cell_function)
         if job.time_limit_s is not None:
@@ -112,7 +117,7 @@ def device_lock(job: Job) -> DeviceLock:
         return DeviceLock("cpu")
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count()  # not is_available: it starts CUDA, and then this process cannot choose its GPU
     return DeviceLock(device_name(accelerator, count > 0, job.slot, count))
 
 
@@ -123,7 +128,13 @@ def run_here(folder: CellFolder, spec: CellSpec, cell_function: str = CELL_FUNCT
 
     Returns:
         the result; None where another process has the cell.
+
+    Raises:
+        SettingsError: a plugin or a text of the user's is missing or has changed; nothing has been touched.
     """
+    spec = spec.located(folder.study)
+    restore_plugins(spec.plugins, str(folder.spec_path))
+    check_data(spec, str(folder.spec_path))
     held = claim(folder)
     if held is None:
         return None

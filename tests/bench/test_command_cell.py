@@ -90,6 +90,23 @@ def test_failing_cell_is_exit_code_1_and_its_result_is_replaced_next_time(
     assert (path.parent / "attempts" / "1" / "result.json").is_file()
 
 
+def test_a_stored_reason_names_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_spec(tmp_path, task_settings={"path": str(tmp_path / "gone.txt")})
+    assert main(["cell", str(path), "--quiet"]) == 1
+    capsys.readouterr()
+    result = CellFolder(path.parent).result()
+    assert result is not None
+    assert ".../gone.txt" in result.reason
+    assert ".../gone.txt" in result.traceback
+    assert str(tmp_path) not in json.dumps(result.to_json())
+
+
+def test_trainer_settings_of_a_spec_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_spec(tmp_path, trainer={"accelerator": "cpu", "strategy": "deepspeed"})
+    assert main(["cell", str(path), "--quiet"]) == 1
+    assert "trainer.strategy: is 'deepspeed', not one of auto, ddp" in capsys.readouterr().out
+
+
 def test_cell_that_another_process_runs_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_spec(tmp_path)
     held = claim(CellFolder(path.parent))

@@ -1,0 +1,1 @@
+"""Searches over settings with Optuna: each trial is a cell in a process of its own."""
