@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
-from models.errors import SettingsError
+from bench.store.command_end import exit_code
 
 COMMANDS = {
     "run": "runs trials until there are as many as asked for",
@@ -25,6 +24,11 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code: 0 all well, 1 something failed, 2 wrong usage or settings."""
     words = list(sys.argv[1:] if argv is None else argv)
+    name = f"sweeps {words[0]}" if words and words[0] in COMMANDS else "sweeps"
+    return exit_code(name, lambda: _run(words))
+
+
+def _run(words: Sequence[str]) -> int:
     listing = "\n".join(f"  {name:<8} {about}" for name, about in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m sweeps",
@@ -38,20 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m sweeps {name}", description=command.__doc__)
     parser.add_argument("--quiet", action="store_true", help="print nothing on stdout but the last line, which is JSON")
     command.add_arguments(parser)
-    args = parser.parse_args(words[1:])
-    try:
-        code = int(command.run(args))
-        sys.stdout.flush()
-        return code
-    except SettingsError as error:
-        print(f"sweeps {name}: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # whoever read us has gone, as `head` does; Python would complain once more at its exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print(f"sweeps {name}: interrupted.", file=sys.stderr)
-        return 130
+    return int(command.run(parser.parse_args(words[1:])))
 
 
 if __name__ == "__main__":

@@ -109,8 +109,6 @@ class Space:
 
     about: str
     base: Preset
-    preset: str
-    """The base's name; empty for settings of the file's own."""
     task: str
     method: str
     """A method expression."""
@@ -140,7 +138,7 @@ def read(path: Path) -> Space:
     for key in ("about", "task", "method"):
         if not isinstance(table.get(key), str):
             raise SettingsError(key, f"is {table.get(key)!r}, not text", f"Write `{key}: ...`.", source)
-    name, base = _base(table, source)
+    base = _base(table, source)
     seed = table.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise SettingsError("seed", f"is {seed!r}", "Give a whole number, 0 or more.", source)
@@ -159,7 +157,6 @@ def read(path: Path) -> Space:
     return Space(
         about=table["about"],
         base=base,
-        preset=name,
         task=table["task"],
         method=table["method"],
         parameters=parameters,
@@ -177,8 +174,8 @@ def parameters_json(space: Space) -> dict[str, dict[str, Any]]:
     return {key: {**asdict(found), "choices": list(found.choices)} for key, found in space.parameters.items()}
 
 
-def _base(table: Mapping[str, Any], source: str) -> tuple[str, Preset]:
-    """The base's name and settings: the preset's, or those in the file."""
+def _base(table: Mapping[str, Any], source: str) -> Preset:
+    """The settings that the space changes: a preset's, or those in the file."""
     if ("preset" in table) == ("settings" in table):
         problem = "stand both in the file" if "preset" in table else "are both missing"
         raise SettingsError("preset, settings", problem, "Give one: a preset's name, or a preset's content.", source)
@@ -186,8 +183,8 @@ def _base(table: Mapping[str, Any], source: str) -> tuple[str, Preset]:
         name = str(table["preset"])
         if name not in presets.names():
             raise SettingsError("preset", f"there is no preset {name!r}", nearest(name, presets.names()), source)
-        return name, preset.read(presets.path(name), f"bench/presets/{name}.yaml")
-    return "", preset.parse(
+        return preset.read(presets.path(name), f"bench/presets/{name}.yaml")
+    return preset.parse(
         {"about": table["about"], **_table(table["settings"], "settings", source)}, f"{source}, settings"
     )
 

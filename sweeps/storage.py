@@ -67,6 +67,15 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def check_folder(folder: Path) -> None:
+    """Raises SettingsError where a sweep would be written over, or among, something else."""
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError("--out", f"{folder} is not a folder", "Give the sweep another name.")
+    names = {path.name for path in folder.iterdir()} - {"sweep.lock"} if folder.exists() else set()
+    if names and "sweep.json" not in names:
+        raise SettingsError("--out", f"{folder} holds other files, and no sweep", "Give the sweep another name.")
+
+
 def begin(
     folder: Path,
     url: str | None,

@@ -77,7 +77,6 @@ class TrialCells:
             return plan(
                 space.base,
                 name=self._name,
-                preset_name=space.preset,
                 tasks=[space.task],
                 methods=[space.method],
                 seeds=[space.seed],

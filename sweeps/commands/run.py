@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from bench.executors import progress
     from bench.plugins import add_plugins
     from bench.runner import run_study
+    from bench.wandb_export.beside import cells_sent, export_study
     from sweeps import search, standing, storage
     from sweeps.space import read
     from sweeps.trial_cells import TrialCells
@@ -57,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from sweeps.trials import Trials
 
     out: Path = args.out or Path("runs") / f"sweep-{args.space.stem}"
-    if out.exists() and not out.is_dir():
-        raise SettingsError("--out", f"{out} is not a folder", "Give the sweep another name.")
+    storage.check_folder(out)
     plugins = add_plugins(args.plugin)
     space = read(args.space)
     cells = TrialCells(space, out.resolve().name, args.set, plugins)
@@ -82,14 +82,13 @@ def run(args: argparse.Namespace) -> int:
     show = TrialProgress(progress.make(args.quiet), begins, label, left, cells.metric)
     source = Trials(out, study, space, cells, args.trials, show.warn)
     try:
-        with storage.problems():
+        with storage.problems(), cells_sent(out, cells.study.wandb):
             done = run_study(
                 out,
                 [],
                 jobs=jobs,
-                titles=cells.study.cards,
-                preset=space.preset,
-                command={"sweep": args.space.name, "trials": args.trials},
+                titles={**cells.study.cards, "presets": {study.study_name: {"about": space.about}}},
+                command={"config": args.space.name, "trials": args.trials},
                 memory_limit=cells.study.memory_limit,
                 source=source,
                 show=show,
@@ -103,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         except ReportError as error:
             print(f"sweeps run: the report could not be built: {error}", file=sys.stderr)
             code = 1
+        code = code if export_study(out, cells.study.wandb, quiet=args.quiet) else 1
     said = standing.summary(out, study, definition)
     if not args.quiet:
         print(standing.table(standing.lines(out, study), cells.metric))

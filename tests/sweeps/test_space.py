@@ -47,14 +47,14 @@ def test_a_trial_is_the_base_with_its_parameters(tmp_path: Path) -> None:
     assert spec.train["learning_rate"] == 1.2345678901234567e-05 * 100, "with all its digits"
     assert spec.method_settings["max_span"] == 48
     assert (spec.train["steps"], spec.train["batch_size"], spec.train["block_length"]) == (100, 8, 64)
-    assert (spec.seed, spec.preset, spec.method) == (0, "quick", "expire_span")
+    assert (spec.seed, spec.preset, spec.method) == (0, "", "expire_span"), "it is no cell of its base any more"
     assert (cells.metric, cells.higher_is_better) == ("bpb", False)
 
 
 def test_a_base_may_stand_in_the_file(tmp_path: Path) -> None:
     settings = {"threads": 2, "tasks": {"enwik8": {"train": {"steps": 7}, "methods": {"expire_span": {"ramp": 8}}}}}
     spec = TrialCells(space(tmp_path, preset=None, settings=settings, set=None), "sweep").study.cells[0]
-    assert (spec.train["steps"], spec.method_settings["ramp"], spec.threads, spec.preset) == (7, 8, 2, "")
+    assert (spec.train["steps"], spec.method_settings["ramp"], spec.threads) == (7, 8, 2)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,17 @@ def begin(folder: Path, definition: dict[str, Any] = DEFINITION, url: str | None
     return storage.begin(folder, url, definition, maximise=False, pruner=optuna.pruners.NopPruner())
 
 
+def test_a_sweep_is_not_written_among_other_files(tmp_path: Path) -> None:
+    storage.check_folder(tmp_path / "new")
+    begin(tmp_path / "mine")
+    storage.check_folder(tmp_path / "mine")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "manifest.json").write_text("{}")
+    for folder, problem in (("study", "other files, and no sweep"), ("study/manifest.json", "not a folder")):
+        with pytest.raises(SettingsError, match=problem):
+            storage.check_folder(tmp_path / folder)
+
+
 def test_a_sweep_is_found_again_by_its_folder(tmp_path: Path) -> None:
     begin(tmp_path / "mine").ask()
     assert len(begin(tmp_path / "mine").trials) == 1

@@ -83,7 +83,7 @@ def test_workers_share_one_sweep_and_no_trial_is_run_twice(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_worker_takes_up_what_a_killed_one_had(tmp_path: Path) -> None:
-    with toys.toy_sweep(tmp_path / "sweep", parameters=RANGE, trials=2, cells={"steps": 15, "pause": 0.1}) as sweep:
+    with toys.toy_sweep(tmp_path / "sweep", parameters=RANGE, trials=2, cells={"steps": 60, "pause": 0.1}) as sweep:
         first = sweep.start()
         toys.wait_for(lambda: sweep.starts(), "the first cell")
         second = sweep.start()

@@ -29,7 +29,6 @@ def space(parameters: dict[str, Any], seed: int = 0, pruner: dict[str, Any] | No
     return Space(
         about="toys",
         base=Preset({}, {}, {}, {}, "toy"),
-        preset="",
         task="toy",
         method="toy",
         parameters={key: _parameter(entry) for key, entry in parameters.items()},
