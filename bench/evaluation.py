@@ -66,7 +66,7 @@ class SpanRecord:
     def __init__(self, edit: str, means: list[float], longest: float | None, seed: int) -> None:
         self.edit, self.means, self.longest, self.seed = edit, means, longest, seed
         self.seen: dict[int, list[Tensor]] = {}
-        self.scored: list[Tensor] = []
+        self.tokens: list[Tensor] = []
 
     def __call__(self, layer: int, spans: Tensor) -> Tensor:
         blocks = self.seen.setdefault(layer, [])
@@ -80,11 +80,11 @@ class SpanRecord:
         return spans if self.longest is None else spans.clamp(max=self.longest)
 
     def figures(self) -> list[SpanFigures]:
-        """The spans as they were predicted, of tokens that are scored: not those that fill up a split's last blocks."""
+        """The spans as they were predicted, of the split's tokens: not of those that fill up its last block."""
         return [
             SpanFigures(layer, float(values.mean()), *(float(p) for p in np.percentile(values, (10, 50, 90))))
             for layer, blocks in sorted(self.seen.items())
-            for values in [torch.cat(blocks, dim=1)[torch.cat(self.scored, dim=1)].numpy()]
+            for values in [torch.cat(blocks, dim=1)[torch.cat(self.tokens, dim=1)].numpy()]
         ]
 
 
@@ -176,8 +176,8 @@ def _load_weights(checkpoint: Path, saved: dict[str, Any], parts: Parts) -> None
         ) from error
 
 
-class NoteScored(pl.Callback):
-    """Tells a SpanRecord which tokens of a block are scored."""
+class NoteTokens(pl.Callback):
+    """Tells a SpanRecord which tokens of a block are the split's, and do not fill up its last block."""
 
     def __init__(self, record: SpanRecord) -> None:
         self.record = record
@@ -185,7 +185,11 @@ class NoteScored(pl.Callback):
     def on_test_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self.record.scored.append(batch.weights.cpu() > 0)
+        weights = batch.weights.cpu()
+        blocks = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
+        # In the last block, whatever stands behind the last token that counts; elsewhere a task may just not ask there.
+        behind = weights.flip(1).cumsum(1).flip(1) == 0 if batch_idx == blocks[0] - 1 else torch.zeros_like(weights) > 0
+        self.record.tokens.append(~behind)
 
     on_validation_batch_start = on_test_batch_start
 
@@ -193,7 +197,7 @@ class NoteScored(pl.Callback):
 def _run(parts: Parts, spec: CellSpec, folder: Path, split: str, record: SpanRecord | None) -> None:
     parts.module.edit_spans = record
     with quiet():
-        trainer = build_trainer(spec, folder, [] if record is None else [NoteScored(record)], None, 1)
+        trainer = build_trainer(spec, folder, [] if record is None else [NoteTokens(record)], None, 1)
         if split == "validation":
             trainer.validate(parts.module, datamodule=parts.data, verbose=False)
         else:
