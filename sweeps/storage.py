@@ -185,7 +185,9 @@ def _check_definition(began: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for key in [*after, *before]:
         if before.get(key) != after.get(key):
             problem = f"was {before.get(key)} when the sweep began, and is {after.get(key)} now"
-            raise SettingsError(key, problem, "Put it back, or begin a new sweep with another --out.")
+            raise SettingsError(
+                key.removeprefix("cell."), problem, "Put it back, or begin a new sweep with another --out."
+            )
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
