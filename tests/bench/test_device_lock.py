@@ -23,18 +23,24 @@ ALONE = (
 )
 
 
+class Waits(Exception):
+    """Raised where a lock would wait, instead of waiting."""
+
+
 def waits(take: str, device: str = "test") -> bool:
-    """Whether another process or place that takes the lock would have to wait."""
-    lock, waited = DeviceLock(device), threading.Event()
+    """Whether somebody else who takes the lock would have to wait."""
 
-    def work() -> None:
-        getattr(lock, take)(waited.set)
+    def waiting() -> None:
+        raise Waits
+
+    lock = DeviceLock(device)
+    try:
+        getattr(lock, take)(waiting)
+    except Waits:
+        return True
+    finally:
         lock.release()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(0.3)
-    return waited.is_set()
+    return False
 
 
 def test_cells_share_it_and_the_clock_has_it_alone() -> None:

@@ -39,10 +39,12 @@ def longest(model: Backbone) -> float | None:
     return float(mixer.settings.max_span) if mixer.predicts_spans else None
 
 
-@pytest.mark.parametrize("slots", [64, 200])
-@pytest.mark.parametrize("method", METHODS.names())
-def test_after_its_horizon_a_memory_no_longer_grows(method: str, slots: int) -> None:
-    model = make(method, METHODS.load(method).sized(slots, 1.0, T))
+@pytest.mark.parametrize(
+    ("method", "slots", "alive"),
+    [*[(method, slots, 1.0) for method in METHODS.names() for slots in (64, 200)], ("adaptive_span", 400, 0.25)],
+)
+def test_after_its_horizon_a_memory_no_longer_grows(method: str, slots: int, alive: float) -> None:
+    model = make(method, METHODS.load(method).sized(slots, alive, T))
     blocks = math.ceil(model.layers()[0].mixer.horizon() / T)
     state = read(model, blocks, span=longest(model))
     full = model.memory(state)
