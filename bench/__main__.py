@@ -1,4 +1,4 @@
-"""The command line, ``python -m bench COMMAND``: picks a command and turns wrong settings into exit code 2.
+"""The command line, ``python -m bench COMMAND``: picks a command, and ends with an exit code and no traceback.
 
 A command is a file in `bench/commands/` with ``add_arguments(parser)`` and ``run(args) -> int``; only the one that was
 asked for is imported. Its last line on stdout is one JSON object; ``--quiet`` leaves nothing else there.
@@ -10,9 +10,8 @@ import argparse
 import ast
 import importlib
 import importlib.util
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"bench: the package {name} would be imported from {place}, not from this checkout.", file=sys.stderr)
         print("Run it from the checkout's root, with nothing of those names on PYTHONPATH.", file=sys.stderr)
         return 2
+
+    # Not before here: it needs a sibling package, which had to be found in this checkout first.
+    from bench.store.command_end import exit_code
+
     known = commands()
+    name = f"bench {words[0]}" if words and words[0] in known else "bench"
+    return exit_code(name, lambda: _run(words, known))
+
+
+def _run(words: Sequence[str], known: Mapping[str, str]) -> int:
     listing = "\n".join(f"  {name:<14} {about}" for name, about in known.items())
     parser = argparse.ArgumentParser(
         prog="python -m bench",
@@ -62,28 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("command", choices=known, metavar="COMMAND", help="what to do")
     name = parser.parse_args(words[:1]).command
-
-    # Not before here: the errors' home is a sibling package, which had to be found in this checkout first.
-    from models.errors import SettingsError
-
     command = importlib.import_module(f"bench.commands.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(prog=f"python -m bench {name}", description=command.__doc__)
     parser.add_argument("--quiet", action="store_true", help="print nothing on stdout but the last line, which is JSON")
     command.add_arguments(parser)
-    args = parser.parse_args(words[1:])
-    try:
-        code = int(command.run(args))
-        sys.stdout.flush()
-        return code
-    except SettingsError as error:
-        print(f"bench {name}: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # whoever read us has gone, as `head` does; Python would complain once more at its exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print(f"bench {name}: interrupted.", file=sys.stderr)
-        return 130
+    return int(command.run(parser.parse_args(words[1:])))
 
 
 if __name__ == "__main__":

@@ -21,16 +21,16 @@ import pytorch_lightning as pl
 import torch
 
 from bench.cell_progress import Progress
-from bench.checkpoints import Checkpoints
-from bench.checkpoints import load as load_checkpoint
+from bench.checkpoints import Checkpoints, read_checkpoint
 from bench.metrics_log import MetricsLog
 from bench.out_of_memory import is_out_of_memory
 from bench.plugins import restore_plugins
-from bench.spec import CellSpec
+from bench.spec import CellSpec, TrainerSettings
 from bench.store.cell_folder import CellFolder
-from bench.store.claim import Claim
+from bench.store.claim import Claim, GivenUp
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
+from bench.task_data import check_data
 from models.backbone import MEMORY_UNITS, Backbone, BackboneSettings, build
 from models.errors import SettingsError, Unsupported
 from models.registry import METHODS
@@ -69,11 +69,13 @@ def build_parts(spec: CellSpec) -> Parts:
         SettingsError: the settings cannot work. Unsupported: method and task do not go together.
     """
     restore_plugins(spec.plugins, "spec.json")
+    check_data(spec, "spec.json")
     task, method = TASKS.load(spec.task), METHODS.load(spec.method)
     if TASKS.card(spec.task)["objective"] != "streams":
         raise Unsupported(f"the objective of the task {spec.task} cannot be trained yet")
     task_settings = make(task.Settings, spec.task_settings, f"task.{spec.task}")
     train = make(TrainSettings, spec.train, "train")
+    make(TrainerSettings, spec.trainer, "trainer")
     on_cpu = spec.trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
     if spec.precision == "16-mixed" and on_cpu:
         raise Unsupported("trainer.precision=16-mixed needs a CUDA device: on a CPU it would silently be bf16-mixed")
@@ -158,20 +160,12 @@ def _train_and_test(spec: CellSpec, folder: CellFolder, claim: Claim | None, fre
         trainer.fit(parts.module, datamodule=parts.data)
         if parts.module.step < train.steps:
             raise SystemExit(f"training ended at step {parts.module.step} of {train.steps}")
-    parts.model.load_state_dict(load_checkpoint(checkpoints.best)["model"])
+    best = read_checkpoint(checkpoints.best)
+    if best is None:
+        raise GivenUp("the weights that were to be tested are lost: best.ckpt is missing or damaged")
+    parts.model.load_state_dict(best["model"])
     build_trainer(spec, folder.path, [progress], None, 1).test(parts.module, datamodule=parts.data, verbose=False)
     return result_rows(parts, checkpoints)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """A checkpoint, or None, said aloud where it is damaged."""
-    if not path.exists():
-        return None
-    try:
-        return load_checkpoint(path)
-    except SettingsError as error:
-        print(f"starting again from step 0: {error}", flush=True)
-        return None
 
 
 def result_rows(parts: Parts, checkpoints: Checkpoints) -> list[Row]:

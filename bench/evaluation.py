@@ -142,7 +142,7 @@ def _check(split: str, edit: str, longest: float | None) -> None:
 
 
 def _spec(checkpoint: Path, saved: dict[str, Any]) -> CellSpec:
-    """The spec that stands in a checkpoint."""
+    """The spec that stands in a checkpoint, with the files that its study knows."""
     remedy = "Take the best.ckpt or last.ckpt of a cell."
     if not isinstance(saved.get("spec"), str):
         raise SettingsError("spec", "is missing from the checkpoint", remedy, str(checkpoint))
@@ -150,7 +150,8 @@ def _spec(checkpoint: Path, saved: dict[str, Any]) -> CellSpec:
         content = json.loads(saved["spec"])
     except ValueError as error:
         raise SettingsError("spec", f"is not JSON: {error}", remedy, str(checkpoint)) from error
-    return CellSpec.from_json(content, checkpoint)
+    parents = checkpoint.resolve().parents  # checkpoints, the cell, cells, the study
+    return CellSpec.from_json(content, checkpoint).located(parents[min(3, len(parents) - 1)])
 
 
 def _on_this_machine(spec: CellSpec) -> CellSpec:

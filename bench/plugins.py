@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from models.checkout import CHECKOUT
 from models.errors import SettingsError
 from models.registry import METHODS, Registry, content_hash, read_card
 from tasks.registry import TASKS
-
-ROOT = Path(__file__).resolve().parent.parent
-"""The checkout, which plugins' recorded paths are relative to, so that no store holds an absolute one."""
 
 _REGISTRIES: dict[str, Registry] = {"method": METHODS, "task": TASKS}
 
@@ -20,7 +17,7 @@ def add_plugins(paths: Iterable[Path]) -> list[dict[str, str]]:
     """Registers plugin files, each as a method or a task by what its CARD holds.
 
     Returns:
-        one entry per file for `CellSpec.plugins`: kind, id, path relative to the checkout, sha256 of its bytes.
+        one entry per file for `CellSpec.plugins`: kind, id, absolute path, sha256 of its bytes.
 
     Raises:
         SettingsError: a file is missing, has no complete CARD, or has the name of another module.
@@ -35,21 +32,20 @@ def add_plugins(paths: Iterable[Path]) -> list[dict[str, str]]:
         if any(entry["id"] == name for entry in entries):
             raise SettingsError("--plugin", f"two files are called {path.name}", "Give one of them another name.")
         _REGISTRIES[kind].card(name)
-        relative = os.path.relpath(path.resolve(), ROOT)
-        entries.append({"kind": kind, "id": name, "path": relative, "sha256": content_hash(path)})
+        entries.append({"kind": kind, "id": name, "path": str(path.resolve()), "sha256": content_hash(path)})
     return entries
 
 
 def plugin_path(entry: Mapping[str, str]) -> Path:
-    """Where the file of an entry of `CellSpec.plugins` lies."""
-    return (ROOT / entry["path"]).resolve()
+    """Where the file of an entry of `CellSpec.plugins` lies: of one that is not located, in the checkout."""
+    return (CHECKOUT / entry["path"]).resolve()
 
 
 def restore_plugins(entries: Iterable[Mapping[str, str]], source: str | None = None) -> None:
     """Registers the plugins that a cell's spec names, in the process that runs it.
 
     Args:
-        entries: `CellSpec.plugins`.
+        entries: `CellSpec.plugins` of a located spec.
         source: the spec's file, for messages.
 
     Raises:
@@ -59,7 +55,8 @@ def restore_plugins(entries: Iterable[Mapping[str, str]], source: str | None = N
         path = plugin_path(entry)
         key = f"plugins.{entry['id']}"
         if not path.is_file():
-            raise SettingsError(key, f"there is no file {entry['path']}", "Put it back, or run the study anew.", source)
+            remedy = "Run the study again with --plugin FILE, which notes where it lies."
+            raise SettingsError(key, f"there is no file {entry['path']}", remedy, source)
         if content_hash(path) != entry["sha256"]:
             problem = f"{entry['path']} is not the file that the spec was made with"
             raise SettingsError(

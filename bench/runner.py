@@ -129,7 +129,7 @@ class _Run:
     ) -> None:
         # Absolute, as nothing keeps a cell's code from changing its working folder.
         study_dir = Path(os.path.abspath(study_dir))
-        self._study = study_dir.name
+        self._study_dir, self._study = study_dir, study_dir.name
         self._show, self._interrupt, self._executor = show, interrupt, executor
         self._jobs: dict[str, Job] = {}
         self._metrics: dict[str, str | None] = {}
@@ -150,7 +150,7 @@ class _Run:
 
     def plan(self, retry: str | None) -> None:
         """Decides for each cell whether it is to be run."""
-        today = Today()
+        today = Today(self._study_dir)
         for cell, job in self._jobs.items():
             decision = decide(self._folders[cell], job.spec, retry, today)
             if decision.run:
@@ -257,7 +257,9 @@ class _Run:
             if all_free:
                 held.release()
             elif now >= due:
-                verdict.record(ended, held)
+                remark = verdict.record(ended, held)
+                if remark:
+                    self._show.warn(remark)
                 self._finish(ended.job.cell)
             else:
                 continue

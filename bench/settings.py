@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple, cast
 import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser
 
-from bench.nearest import nearest
 from bench.spec import Precision, TrainerSettings
 from models.errors import SettingsError
+from models.nearest import nearest
 
 
 class Given(NamedTuple):

@@ -13,10 +13,20 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from bench.store import places
 from models.errors import SettingsError
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+Strategy = Literal["auto", "ddp"]
+
+_ALLOWED: dict[str, tuple[str | bool, ...]] = {
+    "accelerator": get_args(Accelerator),
+    "strategy": get_args(Strategy),
+    "enable_progress_bar": (True, False),
+    "deterministic": (True, False),
+}
 
 # A cell's id is a folder's name: what stands in it must be valid on every file system.
 _NAME = re.compile(r"[A-Za-z0-9_.=+-]+")
@@ -26,20 +36,26 @@ _NAME = re.compile(r"[A-Za-z0-9_.=+-]+")
 class TrainerSettings:
     """Where a cell runs, in the words of Lightning's Trainer (``trainer.*``). Precision is the spec's own."""
 
-    accelerator: str = "auto"
-    """What to run on: auto, cpu, gpu, cuda or mps."""
+    accelerator: Accelerator = "auto"
+    """What to run on; gpu is CUDA or Apple's, auto the best that the machine has."""
     devices: int | Literal["auto"] = 1
     """Devices per node that share one training run, or auto for all of them."""
     num_nodes: int = 1
     """Machines that share one training run."""
-    strategy: str = "auto"
-    """How they share it: auto or ddp."""
+    strategy: Strategy = "auto"
+    """How they share it."""
     enable_progress_bar: bool = False
     """Show Lightning's own progress bar in the cell's log."""
     deterministic: bool = False
     """Ask PyTorch for deterministic kernels; slower on CUDA."""
 
     def __post_init__(self) -> None:
+        # A cell's spec is JSON, which nothing has checked for types.
+        for name, allowed in _ALLOWED.items():
+            value = getattr(self, name)
+            if value not in allowed or type(value) is not type(allowed[0]):
+                words = ", ".join(str(entry).lower() for entry in allowed)
+                raise SettingsError(f"trainer.{name}", f"is {value!r}, not one of {words}", "Choose one of these.")
         for name in ("devices", "num_nodes"):
             if getattr(self, name) != 1:
                 raise SettingsError(
@@ -90,8 +106,9 @@ class CellSpec:
     """One (task, method, settings, seed, precision, impl), complete: nothing is looked up when it runs.
 
     The settings are plain JSON dictionaries of every field of their dataclasses, defaults included. ``preset``,
-    ``threads`` and ``time_limit_s`` say how a cell is run, not what it computes, and are not part of its id; nor is a
-    plugin's path, so that a study may move with its plugins.
+    ``threads`` and ``time_limit_s`` say how a cell is run, not what it computes, and are not part of its id; nor is the
+    path of a plugin or of a text of the user's, whose content is. Such paths are absolute while a study is planned and
+    run, and have lost their folders in a spec that was stored (`bench.store.places`); `located` finds them again.
     """
 
     task: str
@@ -120,8 +137,10 @@ class CellSpec:
     """One of PRECISIONS, as Lightning names them."""
     seed: int
     """The seed of data, initialisation and noise, 0 or more."""
+    task_data: dict[str, str] = field(default_factory=dict)
+    """The sha256 of each file that a task setting names, by the setting: ``{"path": "9f9c..."}``."""
     plugins: list[dict[str, str]] = field(default_factory=list)
-    """Modules from outside the tree: kind (method or task), id, path (relative to the checkout) and sha256."""
+    """Modules from outside the tree: kind (method or task), id, path and sha256."""
     preset: str = ""
     """The preset the cell came from; empty if none."""
     threads: int = 1
@@ -145,6 +164,12 @@ class CellSpec:
         content = self.to_json()
         for key in ("preset", "threads", "time_limit_s"):
             del content[key]
+        if self.task_data:
+            own = {key: value for key, value in content["task_settings"].items() if key not in self.task_data}
+            content["task_settings"] = own
+        else:
+            # As if there were no such key: cells that read no file of the user's are older than it.
+            del content["task_data"]
         content["plugins"] = sorted([plugin["kind"], plugin["id"], plugin["sha256"]] for plugin in self.plugins)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
@@ -153,6 +178,14 @@ class CellSpec:
         """The spec as JSON data that shares nothing with it. Raises ValueError where a setting is not finite."""
         content = {item.name: getattr(self, item.name) for item in fields(self)}
         return cast(dict[str, Any], json.loads(json.dumps(content, allow_nan=False)))
+
+    def located(self, study_dir: Path) -> CellSpec:
+        """The spec with the paths of the user's files as they are on this machine, as far as they are known.
+
+        Args:
+            study_dir: the study that the spec is stored in.
+        """
+        return CellSpec.from_json(places.located(self.to_json(), study_dir))
 
     @classmethod
     def from_json(cls, data: Any, source: Path | str | None = None) -> CellSpec:
@@ -181,6 +214,9 @@ class CellSpec:
             problem = _problem(key, content[key])
             if problem:
                 raise SettingsError(key, problem, remedy, where)
+        for key in content["task_data"]:
+            if not isinstance(content["task_settings"].get(key), str):
+                raise SettingsError("task_data", f"{key} is no task setting that names a file", remedy, where)
         spec = cls(**json.loads(json.dumps(content)))
         if recorded is not None and recorded != spec.id:
             raise SettingsError("cell", f"the id is {spec.id}, but {recorded} is recorded", remedy, where)
@@ -222,6 +258,9 @@ def _problem(key: str, value: Any) -> str | None:
     elif key == "time_limit_s":
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
             return f"{value!r} is not a positive number of seconds, nor null"
+    elif key == "task_data":
+        if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
+            return "is not an object of settings and sha256"
     elif key == "plugins" and not (
         isinstance(value, list)
         and all(

@@ -6,34 +6,26 @@ the method, the method expression's variant, ``--set``.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
-from types import ModuleType
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.clock.settings import ClockSettings
-from bench.nearest import nearest
+from bench.devices import check_accelerator
+from bench.parts import Part, blamed, load_part
 from bench.presets.preset import COMMON, Preset, StudyKeys, TaskEntry
 from bench.settings import Given, Key, TrainerKeys, as_json, build, keys, located
 from bench.spec import CellSpec, join_variant, split_expression
+from bench.task_data import identify
 from models.errors import SettingsError
-from models.registry import METHODS, Registry
+from models.nearest import nearest
+from models.registry import METHODS
 from tasks.registry import TASKS
 
 Layers = dict[str, dict[str, Given]]
 """Section to field to value, as written."""
 _NOT_SETTABLE = ("about",)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A task or a method, imported."""
-
-    card: dict[str, Any]
-    module: ModuleType
-    settings: type[Any]
 
 
 @dataclass(frozen=True)
@@ -79,6 +71,7 @@ def plan(
     seeds: Sequence[int] | None = None,
     assignments: Iterable[str] = (),
     plugins: Sequence[Mapping[str, str]] = (),
+    check_device: bool = True,
 ) -> Study:
     """Expands a preset to cells.
 
@@ -91,6 +84,7 @@ def plan(
         seeds: in place of the preset's.
         assignments: ``KEY=VALUE`` texts of ``--set``; the last one for a key wins.
         plugins: what `bench.plugins.add_plugins` returned.
+        check_device: whether this machine must have the device that ``trainer.accelerator`` names.
 
     Raises:
         SettingsError: something cannot work; nothing has been written yet.
@@ -98,8 +92,8 @@ def plan(
     chosen = _chosen_tasks(preset, tasks)
     expressions = {task: _expressions(task, preset.tasks[task], methods, preset.source) for task in chosen}
     asked = {split_expression(expression)[0] for listed in expressions.values() for expression in listed}
-    parts = {f"task.{task}": _part(TASKS, task) for task in sorted(chosen)}
-    parts |= {f"method.{method}": _part(METHODS, method) for method in sorted(asked)}
+    parts = {f"task.{task}": load_part(TASKS, task) for task in sorted(chosen)}
+    parts |= {f"method.{method}": load_part(METHODS, method) for method in sorted(asked)}
     overrides = _overrides(assignments, parts)
     study_values = {**preset.study, **overrides.pop("", {})}
     if seeds is not None:
@@ -108,7 +102,8 @@ def plan(
     clock: ClockSettings = build(ClockSettings, "clock", {**preset.clock, **overrides.pop("clock", {})})
     cells: list[CellSpec] = []
     for task in chosen:
-        first = [_cell(task, written, preset.tasks[task], overrides, parts) for written in expressions[task]]
+        entry = preset.tasks[task]
+        first = [_cell(task, written, entry, overrides, parts, check_device) for written in expressions[task]]
         _refuse_duplicates(first)
         for seed in study.seeds:
             cells += [
@@ -193,7 +188,9 @@ def _overrides(assignments: Iterable[str], parts: Mapping[str, Part]) -> Layers:
     return layers
 
 
-def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers, parts: Mapping[str, Part]) -> CellSpec:
+def _cell(
+    task: str, expression: str, entry: TaskEntry, overrides: Layers, parts: Mapping[str, Part], check_device: bool
+) -> CellSpec:
     """The cell of a method expression on a task, with seed 0."""
     method, variant = split_expression(expression)
     layers: Layers = {section: dict(values) for section, values in entry.common.items()}
@@ -216,25 +213,32 @@ def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers, parts
     impl = _impl(method, method_part.card["impls"], own.pop("impl", None))
     written = {f"{section}.{field}": given for section, values in layers.items() for field, given in values.items()}
     common = {name: build(cls, name, layers[name]) for name, cls in _common_classes().items()}
-    task_settings = build(task_part.settings, f"task.{task}", layers[f"task.{task}"])
-    method_settings = build(method_part.settings, f"method.{method}", own)
+    task_settings = _settings(task_part, layers[f"task.{task}"])
+    method_settings = _settings(method_part, own)
+    with located("trainer", written):
+        if check_device:
+            check_accelerator(common["trainer"].accelerator)
     with located(f"task.{task}", written, about):
         if hasattr(task_part.module, "check"):
-            task_part.module.check(task_settings, common["train"])
+            task_part.call("check", task_settings, common["train"])
     with located(f"method.{method}", written, about):
         if hasattr(method_part.module, "check"):
-            method_part.module.check(method_settings, common["backbone"], common["train"].block_length)
-    label = task_part.module.label(task_settings) if hasattr(task_part.module, "label") else task
+            method_part.call("check", method_settings, common["backbone"], common["train"].block_length)
+    label = task_part.call("label", task_settings) if hasattr(task_part.module, "label") else task
     trainer = as_json(common["trainer"])
+    with located("", written, about):
+        task_json, task_data = identify(f"task.{task}", task_part.card, as_json(task_settings))
+        method_json, _ = identify(f"method.{method}", {}, as_json(method_settings))
     return CellSpec(
         task=task,
         # A label may hold the name of a user's file; a cell's id is a folder's name.
-        task_label=re.sub(r"[^A-Za-z0-9_.-]+", "-", label),
+        task_label=re.sub(r"[^A-Za-z0-9_.-]+", "-", str(label)),
         task_version=task_part.card["version"],
-        task_settings=_portable(as_json(task_settings)),
+        task_settings=task_json,
+        task_data=task_data,
         method=method,
         variant=join_variant(variant),
-        method_settings=as_json(method_settings),
+        method_settings=method_json,
         impl=impl,
         backbone=as_json(common["backbone"]),
         train=as_json(common["train"]),
@@ -244,14 +248,9 @@ def _cell(task: str, expression: str, entry: TaskEntry, overrides: Layers, parts
     )
 
 
-def _portable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings whose absolute paths have become relative to the current folder: no store holds an absolute one."""
-    return {
-        key: os.path.relpath(value)
-        if isinstance(value, str) and os.path.isabs(value) and os.path.exists(value)
-        else value
-        for key, value in settings.items()
-    }
+def _settings(part: Part, values: Mapping[str, Given]) -> Any:
+    with blamed(part.section, "its Settings fail", part.file):
+        return build(part.settings, part.section, values)
 
 
 def _impl(method: str, impls: list[str], given: Given | None) -> str:
@@ -269,20 +268,6 @@ def _common_classes() -> dict[str, type[Any]]:
     from tasks.train_settings import TrainSettings
 
     return {"backbone": BackboneSettings, "train": TrainSettings, "trainer": TrainerKeys}
-
-
-def _part(registry: Registry, name: str) -> Part:
-    key = f"{registry.kind}.{name}"
-    card = registry.card(name)
-    try:
-        module = registry.load(name)
-    except ImportError as error:
-        remedy = f"Install what it needs, or leave it out with --{registry.kind}s."
-        raise SettingsError(key, f"cannot be imported: {error}", remedy) from error
-    settings = getattr(module, "Settings", None)
-    if not (isinstance(settings, type) and is_dataclass(settings)):
-        raise SettingsError(key, "its module has no dataclass Settings", f"docs/add-a-{registry.kind}.md shows one.")
-    return Part(card, module, settings)
 
 
 def _is_part_of(plugin: Mapping[str, str], cell: CellSpec) -> bool:

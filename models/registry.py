@@ -9,7 +9,6 @@ own dependencies, and one module that cannot be imported leaves the others usabl
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -18,7 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from models.card import Kinds, problem
 from models.errors import SettingsError
+from models.nearest import nearest
 
 
 def read_card(path: Path) -> dict[str, Any] | None:
@@ -27,30 +28,38 @@ def read_card(path: Path) -> dict[str, Any] | None:
     Returns None where the file has no ``CARD``. Raises SettingsError where ``CARD`` is not a literal dictionary or the
     file does not parse.
     """
+    found = _find_card(path)
+    if found is None:
+        return None
+    tree, value = found
+    place = f"{path.name}, line {value.lineno}"
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=path.name)
-    except SyntaxError as error:
-        raise SettingsError(
-            path.name, f"does not parse: {error.msg}, line {error.lineno}", "Correct the file."
-        ) from error
+        card = ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, RecursionError) as error:
+        raise SettingsError("CARD", "is not a literal", "Write it as a plain dictionary.", place) from error
+    if not isinstance(card, dict):
+        raise SettingsError("CARD", "is not a dictionary", "Write it as a plain dictionary.", place)
+    about = (ast.get_docstring(tree) or "").strip().splitlines()
+    return {**card, "about": about[0] if about else ""}
+
+
+def _find_card(path: Path) -> tuple[ast.Module, ast.expr] | None:
+    """A file's syntax tree and what it assigns to ``CARD``; None where it assigns nothing to it."""
+    try:
+        # As bytes, in which Python itself finds the encoding.
+        tree = ast.parse(path.read_bytes(), filename=path.name)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", None)
+        place = f"{path.name}, line {line}" if line else path.name
+        why = f"the file does not parse: {getattr(error, 'msg', error)}"
+        raise SettingsError("CARD", why, "Correct the file.", place) from error
     for node in tree.body:
         match node:
             case (
                 ast.Assign(targets=[ast.Name(id="CARD")], value=value)
                 | ast.AnnAssign(target=ast.Name(id="CARD"), value=ast.expr() as value)
             ):
-                try:
-                    card = ast.literal_eval(value)
-                except ValueError as error:
-                    raise SettingsError(
-                        f"{path.name}:{node.lineno}", "CARD is not a literal", "Write it as a plain dictionary."
-                    ) from error
-                if not isinstance(card, dict):
-                    raise SettingsError(
-                        f"{path.name}:{node.lineno}", "CARD is not a dictionary", "Write it as a plain dictionary."
-                    )
-                about = (ast.get_docstring(tree) or "").strip().splitlines()
-                return {**card, "about": about[0] if about else ""}
+                return tree, value
     return None
 
 
@@ -61,11 +70,11 @@ class Registry:
         kind: what the modules are, for messages: ``method`` or ``task``.
         package: the package that holds them.
         folder: the package's folder.
-        required: keys that every card must have.
+        card_kinds: the keys that every card must have, and the kind of each value.
     """
 
-    def __init__(self, kind: str, package: str, folder: Path, required: tuple[str, ...]) -> None:
-        self.kind, self.package, self.folder, self.required = kind, package, folder, required
+    def __init__(self, kind: str, package: str, folder: Path, card_kinds: Kinds) -> None:
+        self.kind, self.package, self.folder, self.card_kinds = kind, package, folder, card_kinds
         self._plugins: dict[str, Path] = {}
 
     def _path(self, name: str) -> Path:
@@ -81,23 +90,21 @@ class Registry:
         path = self._path(name)
         if name.isidentifier() and path.is_file() and read_card(path) is not None:
             return
-        known = self.names()
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise SettingsError(
-            key or f"--{self.kind}s", f"there is no {self.kind} {name!r}", f"{hint}Known: {', '.join(known)}"
-        )
+        raise SettingsError(key or f"--{self.kind}s", f"there is no {self.kind} {name!r}", nearest(name, self.names()))
 
     def card(self, name: str) -> dict[str, Any]:
-        """What the module says of itself, read without importing it. SettingsError for unknown names, missing keys."""
+        """What the module says of itself, read without importing it.
+
+        Raises SettingsError for unknown names, and for a card that lacks a key or has a value of another kind.
+        """
         self.check(name)
         path = self._path(name)
         card = read_card(path) or {}
-        missing = [key for key in self.required if key not in card]
-        if missing:
-            raise SettingsError(
-                f"CARD in {path.name}", f"lacks {', '.join(missing)}", "docs/add-a-method.md lists the keys."
-            )
+        wrong = problem(card, self.card_kinds)
+        if wrong:
+            found = _find_card(path)
+            place = f"{path.name}, line {found[1].lineno}" if found else path.name
+            raise SettingsError("CARD", wrong, "docs/add-a-method.md lists the keys.", place)
         return card
 
     def load(self, name: str) -> ModuleType:
@@ -156,5 +163,8 @@ def load_file(path: Path) -> ModuleType:
 
 
 METHODS = Registry(
-    "method", "models", Path(__file__).parent, required=("title", "family", "paper", "impls", "colour", "marker")
+    "method",
+    "models",
+    Path(__file__).parent,
+    card_kinds={"title": str, "family": str, "paper": str, "impls": list, "colour": str, "marker": str},
 )

@@ -7,9 +7,15 @@ import json
 import sys
 from pathlib import Path
 
+from bench.store.command_end import WELL, WRONG_USAGE, exit_code
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; returns its exit code: 0 all well, 2 wrong usage."""
+    """Runs a command; returns its exit code: 0 all well, 1 something failed, 2 wrong usage."""
+    return exit_code("reports", lambda: _run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="write report.md, quality.csv and rows.csv of a study")
@@ -21,15 +27,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         text, files = build_report(args.study)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         print(
             f"reports: there is no study in {args.study}. Give the folder of one, such as runs/quick.", file=sys.stderr
         )
-        return 2
+        return WRONG_USAGE
     if not args.quiet:
         print(text)
     print(json.dumps({"study": args.study.resolve().name, "files": [str(path) for path in files]}))
-    return 0
+    return WELL
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def frame(tables: Sequence[EfficiencyTable]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "task": efficiency.quality.task_label,
+                "task": efficiency.quality.heading,
                 "method": line.line.group.method,
                 "label": line.line.group.label,
                 "device": efficiency.device,

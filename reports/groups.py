@@ -1,16 +1,23 @@
-"""The lines of a table: cells that differ in nothing but their seed, under a label that tells them from the others."""
+"""The lines of a table: cells that differ in nothing but their seed, under a label that tells them from the others.
+
+And which lines may share a table: those of one *comparison*, where task, data, budget, blocks, backbone and precision
+are the same. What is left to differ is the method and how it was trained.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 # Of a cell's spec: its seed and what says how it is run, not what it computes.
 _APART = ("cell", "seed", "preset", "threads", "time_limit_s")
+# What may differ between the lines of one table; all other keys of a spec, also ones that are yet to come, may not.
+_OWN = ("method", "variant", "method_settings", "impl", "trainer", "train", "plugins")
+_BUDGET = ("steps", "batch_size", "block_length", "evaluation_batch_size")  # of train: what makes scores comparable
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class Group:
         label: title, variant, and the settings that tell it from another group of the same name.
         spec: the settings of its cells, but for what `_APART` lists.
         rows: its part of the study's table.
+        comparison: the settings that all lines of its table have in common, by dotted key.
     """
 
     label: str
@@ -28,6 +36,7 @@ class Group:
     method: str
     spec: dict[str, Any]
     rows: pd.DataFrame
+    comparison: dict[str, Any]
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -58,20 +67,59 @@ def groups(table: pd.DataFrame) -> list[Group]:
         spec = json.loads(settings)
         title = table.attrs["titles"]["methods"].get(spec["method"], {}).get("title", spec["method"])
         label = f"{title} ({spec['variant'].replace('+', ', ')})" if spec["variant"] else title
-        found.append(Group(label, spec["task_label"], spec["method"], spec, table[table["cell"].isin(cells)]))
+        rows = table[table["cell"].isin(cells)]
+        found.append(Group(label, spec["task_label"], spec["method"], spec, rows, _comparison(spec)))
     return [_told_apart(group, found) for group in found]
 
 
-def _told_apart(group: Group, others: list[Group]) -> Group:
-    """The group with the settings in its label that groups of the same label do not share."""
-    same = [other for other in others if (other.label, other.task_label) == (group.label, group.task_label)]
-    if len(same) == 1:
-        return group
-    flat = [_flat(other.spec) for other in same]
-    mine = _flat(group.spec)
-    differing = [key for key in sorted(mine) if any(settings.get(key) != mine[key] for settings in flat)]
-    extra = ", ".join(f"{key}={mine[key]}" for key in differing)
-    return Group(f"{group.label} [{extra}]", group.task_label, group.method, group.spec, group.rows)
+def comparisons(found: Sequence[Group]) -> list[tuple[str, list[Group]]]:
+    """The groups table by table, each with its heading, in the order in which they come.
+
+    The heading is the task's label and, where several tables have the same one, the settings in which they differ:
+    ``enwik8-4M (train.steps=200)``.
+    """
+    tables: list[list[Group]] = []
+    for group in found:
+        for members in tables:
+            if members[0].comparison == group.comparison:
+                members.append(group)
+                break
+        else:
+            tables.append([group])
+    return [(_heading(members[0], [other[0] for other in tables]), members) for members in tables]
+
+
+def _heading(group: Group, firsts: Sequence[Group]) -> str:
+    same = [other.comparison for other in firsts if other.task_label == group.task_label]
+    differing = _differing(group.comparison, same)
+    return f"{group.task_label} ({differing})" if differing else group.task_label
+
+
+def _comparison(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a spec must be the same for all lines of a table, as dotted keys."""
+    kept = {key: value for key, value in spec.items() if key not in _OWN}
+    kept[f"task.{spec['task']}"] = kept.pop("task_settings", {})
+    kept["train"] = {key: spec.get("train", {}).get(key) for key in _BUDGET}
+    kept["trainer.precision"] = kept.pop("precision", None)
+    for plugin in spec.get("plugins", []):
+        if plugin["kind"] == "task":
+            kept["task's file"] = plugin["sha256"][:8]
+    return _flat(kept)
+
+
+def _told_apart(group: Group, others: Sequence[Group]) -> Group:
+    """The group with the settings in its label that groups of the same label in its table do not share."""
+    same = [other for other in others if (other.label, other.comparison) == (group.label, group.comparison)]
+    differing = _differing(_flat(group.spec), [_flat(other.spec) for other in same])
+    return replace(group, label=f"{group.label} [{differing}]") if differing else group
+
+
+def _differing(mine: Mapping[str, Any], all_of_them: Sequence[Mapping[str, Any]]) -> str:
+    """Those of `mine` that not all of them share: ``train.steps=200, trainer.precision=64-true``."""
+    keys = sorted({key for settings in all_of_them for key in settings})
+    return ", ".join(
+        f"{key}={mine.get(key)}" for key in keys if any(settings.get(key) != mine.get(key) for settings in all_of_them)
+    )
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

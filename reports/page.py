@@ -1,4 +1,4 @@
-"""The report as one Markdown page: a table for each task, how to read it, what failed, where the numbers come from."""
+"""The report as one Markdown page: a table per comparison, how to read it, what failed, where the numbers come from."""
 
 from __future__ import annotations
 
@@ -9,41 +9,54 @@ import pandas as pd
 
 from reports.efficiency import efficiency_table
 from reports.efficiency import markdown as efficiency_markdown
-from reports.groups import Group, groups
+from reports.groups import Group, comparisons, groups
 from reports.markdown import table as markdown_table
-from reports.quality import QualityTable, markdown, quality_table
+from reports.quality import TOLERANCE, QualityTable, markdown, quality_table, size_flag
 from reports.statistics import FEWEST
 
 
 def quality_tables(table: pd.DataFrame) -> list[QualityTable]:
-    """One table for each task of the study, in its order."""
-    found = groups(table)
-    labels = list(dict.fromkeys(group.task_label for group in found))
+    """One table for each comparison of the study, in its order."""
     result = []
-    for label in labels:
-        members = [group for group in found if group.task_label == label]
-        card = table.attrs["titles"]["tasks"].get(members[0].spec["task"])
+    for heading, members in comparisons(groups(table)):
+        card = _card(table.attrs["titles"]["tasks"].get(members[0].spec["task"], {}), members)
         if card is not None:
-            result.append(quality_table(label, card, members))
+            result.append(quality_table(heading, card, members))
     return result
 
 
-def page(table: pd.DataFrame, tables: Sequence[QualityTable]) -> str:
+def _card(card: dict[str, Any], members: Sequence[Group]) -> dict[str, Any] | None:
+    """A task's card; where a manifest that was lost has taken it along, what the results' first rows say of it."""
+    keys = ("metric", "unit", "higher_is_better")
+    if all(card.get(key) is not None for key in keys):
+        return card
+    for group in members:
+        judged = group.rows[group.rows["higher_is_better"].notna()]
+        for split in ("test", "validation"):
+            found = judged[judged["split"] == split]
+            if len(found):
+                return {key: found.iloc[0][key] for key in keys}
+    return None
+
+
+def page(table: pd.DataFrame, tables: Sequence[QualityTable], pictures: Sequence[Sequence[str]]) -> str:
     """The page's text.
 
     Args:
         table: what `bench.store.frame.load` gave.
         tables: what `quality_tables` made of it.
+        pictures: for each table the files of its figures, beside the page.
     """
     parts = [f"# {table.attrs['study']}"]
     about = _about(table)
     if about:
         parts.append(about)
-    for quality in tables:
-        parts += [f"## {quality.task_label}", markdown(quality), _reading(quality, table)]
+    for quality, drawn in zip(tables, pictures, strict=True):
+        parts += [f"## {quality.heading}", markdown(quality), _reading(quality)]
         efficiency = efficiency_table(quality)
         if efficiency is not None:
-            parts += [f"### {quality.task_label}: time and memory", efficiency_markdown(efficiency)]
+            parts += [f"### {quality.heading}: time and memory", efficiency_markdown(efficiency)]
+        parts += [f"![{name.rpartition('.')[0].replace('-', ' ')}]({name})" for name in drawn]
     parts += [_not_ok(table), _damaged(table), _origin(table)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -51,13 +64,13 @@ def page(table: pd.DataFrame, tables: Sequence[QualityTable]) -> str:
 def _about(table: pd.DataFrame) -> str:
     """What the preset says of itself."""
     presets = table.attrs["titles"].get("presets", {})
-    return "\n".join(f"`{name}`: {card['about']}." for name, card in presets.items())
+    return "\n".join(f"`{name}`: {card['about']}." for name, card in presets.items() if card.get("about"))
 
 
-def _reading(quality: QualityTable, table: pd.DataFrame) -> str:
+def _reading(quality: QualityTable) -> str:
     """What the figures of a table are, in sentences."""
     specs = [line.group.spec for line in quality.lines]
-    lines = [_evaluation(quality, table), _training(specs)]
+    lines = [_evaluation(quality), _training(specs)]
     seeds = [line.cells - line.failed for line in quality.lines]
     if min(seeds) < FEWEST:
         lines.append(f"Fewer than {FEWEST} seeds: no interval, and no difference is shown to be real.")
@@ -70,14 +83,17 @@ def _reading(quality: QualityTable, table: pd.DataFrame) -> str:
         "Slots: memory per layer and stream after a block, mean over layers and the test split; alive may still be "
         "seen by a later query, allocated take space. State: bytes that one layer carries per stream."
     )
+    if any(size_flag(line, quality) for line in quality.lines):
+        usual = f"{quality.baseline.label}'s" if quality.baseline else "the median"
+        lines.append(f"Parameters: a model that is more than {TOLERANCE:.0%} from {usual} has that beside its name.")
     if any(line.stale for line in quality.lines):
         lines.append("Stale: made by other code than today's; `--retry stale` runs it again.")
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _evaluation(quality: QualityTable, table: pd.DataFrame) -> str:
-    rows = table[(table["task_label"] == quality.task_label) & (table["metric"] == quality.metric)]
-    tests = rows[rows["split"] == "test"]
+def _evaluation(quality: QualityTable) -> str:
+    rows = pd.concat([line.group.rows for line in quality.lines])
+    tests = rows[(rows["metric"] == quality.metric) & (rows["split"] == "test")]
     if tests.empty:
         return "No cell has a test result yet."
     contexts = {
@@ -161,7 +177,8 @@ def lines_frame(tables: Sequence[QualityTable]) -> pd.DataFrame:
             group: Group = line.group
             records.append(
                 {
-                    "task": quality.task_label,
+                    "table": quality.heading,
+                    "task": group.task_label,
                     "method": group.method,
                     "label": group.label,
                     "metric": quality.metric,

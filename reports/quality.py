@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from reports.markdown import table
 from reports.statistics import Difference, Mean, holm, mean_interval, paired_difference
 
 BASELINE = "transformer_xl"
-TOLERANCE = 0.10  # of the baseline's parameter count
+TOLERANCE = 0.10  # of the parameter count that the others are compared with
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,30 @@ class Line:
 
 @dataclass(frozen=True)
 class QualityTable:
-    """All lines of one task, best first, those without a result last."""
+    """All lines of one comparison, best first, those without a result last."""
 
-    task_label: str
+    heading: str
     metric: str
     unit: str
     higher_is_better: bool
     baseline: Group | None
     lines: list[Line]
 
+    @property
+    def usual_parameters(self) -> float | None:
+        """The parameter count that models are compared with: the baseline's, or without one the table's median."""
+        counts = [line.parameters for line in self.lines if line.parameters is not None]
+        own = _value(self.baseline, "parameters") if self.baseline is not None else None
+        return own if own is not None else statistics.median(counts) if counts else None
 
-def quality_table(task_label: str, card: dict[str, Any], groups: Sequence[Group]) -> QualityTable:
-    """Adds up one task's groups.
+
+def quality_table(heading: str, card: dict[str, Any], groups: Sequence[Group]) -> QualityTable:
+    """Adds up the groups of one comparison, with a baseline of their own.
 
     Args:
+        heading: what tells the table from the study's others.
         card: the task's, with metric, unit and higher_is_better.
+        groups: its lines, not yet in order.
     """
     metric, higher = str(card["metric"]), bool(card["higher_is_better"])
     baselines = [group for group in groups if group.method == BASELINE and group.values(metric, "test")]
@@ -60,7 +70,7 @@ def quality_table(task_label: str, card: dict[str, Any], groups: Sequence[Group]
     )
     corrected = _corrected(measured)
     rest = [line for line in lines if line.test is None]
-    return QualityTable(task_label, metric, str(card["unit"]), higher, baseline, corrected + rest)
+    return QualityTable(heading, metric, str(card["unit"]), higher, baseline, corrected + rest)
 
 
 def _line(group: Group, metric: str, baseline: Group | None) -> Line:
@@ -107,11 +117,9 @@ def _corrected(lines: list[Line]) -> list[Line]:
 
 
 def size_flag(line: Line, quality: QualityTable) -> str:
-    """What to say where a model is more than 10 % larger or smaller than the baseline; empty where it is not."""
-    if quality.baseline is None or line.parameters is None:
-        return ""
-    reference = _value(quality.baseline, "parameters")
-    if reference is None or abs(line.parameters / reference - 1) <= TOLERANCE:
+    """What to say where a model is more than 10 % larger or smaller than is usual; empty where it is not."""
+    reference = quality.usual_parameters
+    if reference is None or line.parameters is None or abs(line.parameters / reference - 1) <= TOLERANCE:
         return ""
     return f" ({line.parameters / reference - 1:+.0%} parameters)"
 
@@ -123,14 +131,14 @@ def markdown(quality: QualityTable) -> str:
         "method",
         f"test {quality.metric} ({quality.unit}) {arrow}",
         "seeds",
-        "slots alive / allocated",
+        "alive / allocated (slots/stream)",
         "state (kB/stream)",
         "mean span (tokens)",
         "parameters",
     ]
     compared = any(line.difference is not None for line in quality.lines)
     if compared and quality.baseline is not None:
-        header.insert(2, f"to {quality.baseline.label}")
+        header.insert(2, f"difference to {quality.baseline.label} ({quality.unit})")
     lines = []
     for line in quality.lines:
         stale = " (stale)" if line.stale else ""

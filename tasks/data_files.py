@@ -11,12 +11,10 @@ import lzma
 import os
 from pathlib import Path
 
+from models.checkout import CHECKOUT
 from models.errors import SettingsError
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-
 EXCERPT = Path(__file__).resolve().parent / "data" / "enwik8_first_4000000_bytes.xz"
-EXCERPT_SIZE = 4_000_000  # bytes, unpacked
 EXCERPT_SHA256 = "9f9ca3a41e2b87a0268d00380577e2c308e07959b22a94c8d7b1e8901bdefc37"  # of the unpacked bytes
 
 ENWIK8_URL = "http://mattmahoney.net/dc/enwik8.zip"  # plain http: what arrives is checked by size and md5

@@ -34,6 +34,7 @@ CARD = {
     "version": 1,
     "objective": "streams",
     "sizes": ["quick", "small", "paper"],
+    "files": ["path"],
 }
 VOCABULARY = 256
 # Ends of training and validation as twentieths of the whole: 90 / 5 / 5 per cent.

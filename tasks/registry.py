@@ -10,5 +10,13 @@ TASKS = Registry(
     "task",
     "tasks",
     Path(__file__).parent,
-    required=("title", "metric", "unit", "higher_is_better", "version", "objective", "sizes"),
+    card_kinds={
+        "title": str,
+        "metric": str,
+        "unit": str,
+        "higher_is_better": bool,
+        "version": int,
+        "objective": str,
+        "sizes": list,
+    },
 )

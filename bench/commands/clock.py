@@ -117,7 +117,8 @@ def _compare(args: argparse.Namespace) -> int:
         line.close()
     rows = [vars(compared) for compared in found]
     if args.out is not None:
-        about = {"shape": vars(shape), "clock": vars(settings), "provenance": facts}
+        cards = {method: METHODS.card(method) for method in methods}
+        about = {"shape": vars(shape), "clock": vars(settings), "provenance": facts, "cards": cards}
         atomic.write_json(args.out, {**about, "rows": rows})
     if not args.quiet:
         print(table(found, facts["device"]))

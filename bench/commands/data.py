@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
+import urllib.parse
 
 from bench.data import DownloadError, Source, fetch
+from models.errors import SettingsError
 from tasks import data_files
+
+SCHEMES = ("http", "https", "ftp", "file")
+"""How an address may begin."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_address(args.url)
     place = data_files.enwik8_place()
     source = Source(args.url, data_files.ENWIK8_MEMBER, data_files.ENWIK8_SIZE, data_files.ENWIK8_MD5)
     show = _nothing if args.quiet else _Lines()
@@ -33,6 +40,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"{place}: {source.size:,} bytes, md5 {source.md5}" + ("" if downloaded else "; it was there already"))
     print(json.dumps({"path": str(place), "bytes": source.size, "md5": source.md5, "downloaded": downloaded}))
     return 0
+
+
+def check_address(url: str) -> None:
+    """Raises SettingsError for what is no address of a file on the web."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        whole = parts.scheme in SCHEMES and parts.port != 0 and bool(parts.hostname or parts.scheme == "file")
+    except ValueError:
+        whole = False
+    if not whole or re.search(r"[\s\x00-\x1f]", url):
+        remedy = f"Begin it with {', '.join(f'{scheme}://' for scheme in SCHEMES)}; without spaces."
+        raise SettingsError("--url", f"{url!r} is not an address", remedy)
 
 
 def _nothing(doing: str, done: int, total: int | None) -> None:

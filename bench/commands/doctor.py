@@ -25,10 +25,10 @@ from typing import Any, Literal
 
 from bench.data import md5_of
 from bench.store.provenance import cpu_name, driver_version, git_state
+from models.checkout import CHECKOUT
 from models.errors import SettingsError
 from tasks import data_files
 
-CHECKOUT = data_files.CHECKOUT
 NEEDED = ("torch", "pytorch-lightning", "numpy")  # what one cell needs; other packages serve single commands
 OLDEST_LIGHTNING = (2, 6, 4)
 

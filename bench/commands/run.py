@@ -18,6 +18,7 @@ from bench import presets
 from bench.commands.status import summary
 from bench.report import ReportError, build_report, report_page
 from bench.store.statuses import RETRIED
+from bench.study_preset import DEFAULT, preset_of
 from models.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--preset", metavar="NAME", help="a preset that `python -m bench list` shows (default: quick)")
+    source.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="a preset that `python -m bench list` shows (default: that of the study in --out, else quick)",
+    )
     source.add_argument("--config", type=Path, metavar="FILE", help="a file of your own in a preset's format")
     parser.add_argument("--tasks", metavar="A,B", help="only these of its tasks")
     parser.add_argument("--methods", metavar="A,B", help="these methods instead: id, or id+key=value for a variant")
     parser.add_argument("--seeds", metavar="0,1,2", help="these seeds instead")
-    parser.add_argument("--out", type=Path, metavar="runs/NAME", help="the study's folder (default: runs/PRESET)")
+    parser.add_argument("--out", type=_folder, metavar="runs/NAME", help="the study's folder (default: runs/PRESET)")
     parser.add_argument(
         "--plugin",
         type=Path,
@@ -61,7 +66,11 @@ def run(args: argparse.Namespace) -> int:
         raise SettingsError("--executor", "this version has no executor but local", remedy)
     if args.jobs is not None and args.jobs < 1:
         raise SettingsError("--jobs", f"is {args.jobs}", "Give at least 1.")
-    preset = "" if args.config else args.preset or "quick"
+    # A folder that nobody named is that of the preset, so its study may not choose another one.
+    named = args.preset or (None if args.out or args.config else DEFAULT)
+    out: Path = args.out or Path("runs") / (args.config.stem if args.config else named or DEFAULT)
+    check_folder(out)
+    preset = preset_of(out, named, args.config)
     path = args.config or presets.path(preset)
     tasks, methods, seeds = _words("--tasks", args.tasks), _words("--methods", args.methods), _numbers(args.seeds)
 
@@ -70,7 +79,6 @@ def run(args: argparse.Namespace) -> int:
     from bench.presets.preset import read
     from bench.study import plan, settable
 
-    out: Path = args.out or Path("runs") / path.stem
     source = str(args.config) if args.config else f"bench/presets/{preset}.yaml"
     study = plan(
         read(path, source),
@@ -81,11 +89,10 @@ def run(args: argparse.Namespace) -> int:
         seeds=seeds,
         assignments=args.set,
         plugins=add_plugins(args.plugin),
+        check_device=not args.keys,
     )
     if args.keys:
         return _list_keys(settable(study.parts), args.quiet)
-    if out.exists() and not out.is_dir():
-        raise SettingsError("--out", f"{out} is not a folder", "Give the study another name.")
 
     labels: dict[str, Any] = {"preset": preset, "titles": study.cards, "command": _recorded(args, preset)}
     if args.dry_run:
@@ -128,6 +135,23 @@ def _clock(out: Path, study: Study, quiet: bool) -> bool:
     finally:
         line.close()
     return True
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty: give the study's folder, such as runs/mine")
+    return Path(text)
+
+
+def check_folder(out: Path) -> None:
+    """Raises SettingsError where a study would be written over, or among, something else."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise SettingsError("--out", f"{out} is not a folder", "Give the study another name.")
+    names = {path.name for path in out.iterdir()}
+    if names and not names & {"manifest.json", "manifest.lock", "cells"}:
+        raise SettingsError("--out", f"{out} holds other files, and no study", "Give a new folder, such as runs/mine.")
 
 
 def _write_specs(out: Path, study: Study, labels: dict[str, Any], quiet: bool) -> int:
@@ -190,7 +214,7 @@ def _recorded(args: argparse.Namespace, preset: str) -> dict[str, Any]:
 
 def _without_path(assignment: str) -> str:
     key, equals, value = assignment.partition("=")
-    return f"{key}{equals}{os.path.basename(value) if os.path.isabs(value) else value}"
+    return f"{key}{equals}{os.path.basename(value) if os.path.isabs(value) or os.path.exists(value) else value}"
 
 
 def _list_keys(keys: Sequence[Key], quiet: bool) -> int:

@@ -10,11 +10,11 @@ import json
 import sys
 from pathlib import Path
 
-from bench.nearest import nearest
 from bench.report import report_page
 from bench.store.statuses import RESULTS, WELL, Status
 from bench.store.study_status import CellState, StudyStatus, study_status
 from models.errors import SettingsError
+from models.nearest import nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     try:
         study = study_status(args.study)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SettingsError(str(args.study), "there is no study", _others(args.study)) from None
     if not args.quiet:
         show(study)

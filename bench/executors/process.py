@@ -25,21 +25,20 @@ from typing import Any, NoReturn
 from bench.executors import fork_server, memory_limit
 from bench.executors.device_lock import DeviceLock, device_name
 from bench.executors.jobs import CELL_FUNCTION, Job
+from bench.plugins import restore_plugins
 from bench.spec import CellSpec
 from bench.store import attempt, provenance
 from bench.store.attempt import Attempt
 from bench.store.cell_folder import CellFolder
-from bench.store.claim import Claim, claim
+from bench.store.claim import GIVEN_UP, Claim, GivenUp, claim
 from bench.store.fingerprint import cell_fingerprint
 from bench.store.result import Result
 from bench.store.statuses import Status
+from bench.task_data import check_data
 
 CLAIMED, HELD, UNCLEAN, WAITING = "claimed", "held", "unclean", "waiting"
 """What a process tells its runner: one tuple, this word first. WAITING comes before CLAIMED where the clock has the
 device for itself; the time limit begins with CLAIMED."""
-
-ORPHANED = 74
-"""Exit code of a process whose runner is gone; nobody reads it."""
 
 
 def enter(job: Job, runner: Connection) -> None:
@@ -77,7 +76,12 @@ def enter(job: Job, runner: Connection) -> None:
         print(remark)
     try:
         _run(job, folder, held, on_cpu=device.device == "cpu")
+    except GivenUp as error:
+        print(error, file=sys.stderr)
+        _leave(GIVEN_UP)
     except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
         _leave(error.code if isinstance(error.code, int) else 1)
     except BaseException:
         traceback.print_exc()
@@ -124,7 +128,13 @@ def run_here(folder: CellFolder, spec: CellSpec, cell_function: str = CELL_FUNCT
 
     Returns:
         the result; None where another process has the cell.
+
+    Raises:
+        SettingsError: a plugin or a text of the user's is missing or has changed; nothing has been touched.
     """
+    spec = spec.located(folder.study)
+    restore_plugins(spec.plugins, str(folder.spec_path))
+    check_data(spec, str(folder.spec_path))
     held = claim(folder)
     if held is None:
         return None

@@ -9,7 +9,7 @@ from bench.executors.process import timed_out
 from bench.store import attempt, heartbeat, provenance
 from bench.store.attempt import Attempt
 from bench.store.cell_folder import CellFolder
-from bench.store.claim import Claim, claim
+from bench.store.claim import GIVEN_UP, LOST, Claim, claim
 from bench.store.result import Result
 from bench.store.statuses import Status
 
@@ -21,8 +21,9 @@ def hold(ended: Ended) -> Claim | None:
     """Claims the cell of a process that has ended without a result; None where that is not this runner's to judge."""
     folder = CellFolder(ended.job.folder)
     left = heartbeat.read(folder.heartbeat_path)
-    if not folder.path.is_dir() or (left is not None and left.foreign):
-        # Deleted under the process, which is a way to have the cell run again; or taken by another machine.
+    if ended.exit_code == LOST or not folder.path.is_dir() or (left is not None and left.foreign):
+        # Deleted under the process, which is a way to have the cell run again; or taken by another machine. It is run
+        # again as soon as nobody has it.
         return None
     return claim(folder, on_lost=lambda: None)
 
@@ -32,17 +33,24 @@ def may_be_part_of_a_shutdown(ended: Ended) -> bool:
     return ended.exit_code is None or -ended.exit_code in (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT)
 
 
-def record(ended: Ended, held: Claim) -> None:
+def record(ended: Ended, held: Claim) -> str:
     """Writes the result of a cell that was killed, or that left without one, and lets go of the claim.
+
+    Returns:
+        what to tell the user about a cell that has no result, because its process has given it up; empty for others.
 
     Raises OSError where it cannot be written, as when the disk is full.
     """
     folder = held.folder
     try:
+        if ended.exit_code == GIVEN_UP:
+            last = _log_end(folder).rstrip().rpartition("\n")[2]
+            return f"{folder.cell} has no result ({last}); it goes on when the study is run again"
         # Where the process died before it had put the old result away, that is done now.
         if attempt.begin(folder, ended.job.replaces, ended.job.afresh) is not None:
             noted = attempt.read(folder) or attempt.note(folder, None, provenance.collect("cpu"))
             folder.write_result(_complete(noted, folder, ended))
+        return ""
     finally:
         held.release()
 
@@ -51,10 +59,10 @@ def _complete(noted: Attempt, folder: CellFolder, ended: Ended) -> Result:
     limit = ended.job.time_limit_s
     if ended.how is How.OVERRUN and limit is not None:
         result = timed_out(ended.job.cell, limit)
-    elif ended.how is How.OVERRUN:
-        result = Result(ended.job.cell, Status.ERROR, "its process did not begin, and was killed", _log_end(folder))
     else:
-        result = Result(ended.job.cell, Status.ERROR, reason(ended.exit_code), _log_end(folder))
+        overrun = ended.how is How.OVERRUN
+        why = "its process did not begin, and was killed" if overrun else reason(ended.exit_code)
+        result = Result(ended.job.cell, Status.ERROR, why, _log_end(folder), died=True)
     return noted.complete(result, ended.seconds)
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.nearest import nearest
 from models.errors import SettingsError
+from models.nearest import nearest
 
 FOLDER = Path(__file__).parent
 

@@ -31,13 +31,15 @@ from typing import Any
 import yaml
 
 from bench.clock.settings import ClockSettings
-from bench.nearest import nearest
 from bench.settings import Given, build
 from bench.spec import join_variant, split_expression
 from models.errors import SettingsError
+from models.nearest import nearest
 
 COMMON = ("backbone", "train", "trainer")
 """Sections that a task's cells share, in the file's words."""
+LARGEST_SEED = 2**63 - 1
+"""What a signed 64-bit number holds, as tables store seeds."""
 PER_METHOD = ("backbone", "train")
 """Those that one method may change for itself."""
 
@@ -60,6 +62,8 @@ class StudyKeys:
     def __post_init__(self) -> None:
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
             raise SettingsError("seeds", f"are {self.seeds}", "Give one or more different whole numbers, 0 or more.")
+        if max(self.seeds) > LARGEST_SEED:
+            raise SettingsError("seeds", f"are {self.seeds}", f"Give numbers up to {LARGEST_SEED:,}.")
         if self.threads < 1:
             raise SettingsError("threads", f"is {self.threads}", "Give at least 1.")
         if self.time_limit_s is not None and self.time_limit_s <= 0:
@@ -117,14 +121,15 @@ def read(path: Path, source: str) -> Preset:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader))
+        _refuse_what_misleads(text)
         content = yaml.safe_load(text)
     except FileNotFoundError:
         raise SettingsError("--config", f"there is no file {source}", "Give the path of a YAML file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError("--config", f"{source} cannot be read: {error}", "Give the path of a YAML file.") from error
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: a value that looks like a date or a number and is none. RecursionError: endless brackets.
+        problem = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise SettingsError("--config", f"{source} is not valid YAML: {problem}", "Correct the file.") from error
     table = _table(content, "preset", source)
     study = {key: Given(value, source) for key, value in table.items() if key not in ("tasks", "clock")}
@@ -152,14 +157,14 @@ def _task_entry(task: str, content: Any, source: str) -> TaskEntry:
             raise SettingsError(f"{place}.{key}", "there is no such key", nearest(key, known), source)
     sections = {key: _values(table.get(key), f"{place}.{key}", source) for key in ("task", *COMMON)}
     methods: dict[str, dict[str, Given]] = {}
-    for expression, entry in _table(table.get("methods") or {}, f"{place}.methods", source).items():
+    for expression, entry in _section(table.get("methods"), f"{place}.methods", source).items():
         where = f"{place}.methods.{expression}"
         method, variant = split_expression(expression, where)
         name = "+".join(part for part in (method, join_variant(variant)) if part)
         if name in methods:
             raise SettingsError(where, "stands there twice, in another order", "Keep one of them.", source)
         methods[name] = {
-            key: Given(value, f"{source}, {where}") for key, value in _table(entry or {}, where, source).items()
+            key: Given(value, f"{source}, {where}") for key, value in _section(entry, where, source).items()
         }
         for key in methods[name]:
             prefix, dot, _ = key.partition(".")
@@ -176,7 +181,7 @@ def _task_entry(task: str, content: Any, source: str) -> TaskEntry:
 
 def _values(content: Any, place: str, source: str) -> dict[str, Given]:
     """The settings of a section, each with where it was written; none where the section is left out."""
-    return {name: Given(value, f"{source}, {place}") for name, value in _table(content or {}, place, source).items()}
+    return {name: Given(value, f"{source}, {place}") for name, value in _section(content, place, source).items()}
 
 
 def _table(content: Any, key: str, source: str) -> dict[str, Any]:
@@ -189,16 +194,40 @@ def _table(content: Any, key: str, source: str) -> dict[str, Any]:
     return dict(content)
 
 
-def _refuse_repeated_keys(node: Any) -> None:
-    """Raises YAMLError for a key that stands twice in one mapping, of which YAML would silently keep the last."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
+def _section(content: Any, key: str, source: str) -> dict[str, Any]:
+    """A mapping that may be left out, or have nothing written under it."""
+    return {} if content is None else _table(content, key, source)
+
+
+def _refuse_what_misleads(text: str) -> None:
+    """Raises YAMLError for YAML that would mean something else than it seems to, or never end.
+
+    That is a key that stands twice in one mapping, of which YAML silently keeps the last; a key that is no plain text;
+    and an alias within what it stands for.
+    """
+    seen: set[int] = set()
+
+    def look(node: Any, above: tuple[int, ...]) -> None:
+        line = node.start_mark.line + 1
+        if id(node) in above:
+            raise yaml.YAMLError(f"what begins in line {line} contains itself")
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            return
+        seen.add(id(node))
+        keys = set()
+        for entry in node.value:
+            if isinstance(node, yaml.SequenceNode):
+                look(entry, (*above, id(node)))
+                continue
+            key, value = entry
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"the key in line {line} is a list or a mapping, not text")
+            if key.value in keys:
                 raise yaml.YAMLError(f"the key {key.value} stands twice in one mapping, again in line {line}")
-            seen.add(key.value)
-            _refuse_repeated_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_repeated_keys(value)
+            keys.add(key.value)
+            look(value, (*above, id(node)))
+
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if root is not None:
+        look(root, ())

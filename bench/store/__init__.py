@@ -1,6 +1,7 @@
 """The store: what a study is on disk, written so that a crash at any moment loses nothing and hides nothing.
 
     runs/<study>/manifest.json            every cell of the study, written first
+    runs/<study>/local.json               where plugins and texts of the user's lie on this machine: never shared
     runs/<study>/cells/<cell>/spec.json   what the cell is
                               attempt.json    when the present attempt began, with which code, on what
                               metrics.jsonl   appended while it trains

@@ -14,9 +14,9 @@ from typing import Any
 from bench.store import atomic, metrics
 from bench.store.cell_folder import CellFolder
 from bench.store.damaged import DamagedFile, read_json
-from bench.store.provenance import without_paths
 from bench.store.result import Result
 from bench.store.statuses import Status
+from bench.store.without_paths import without_paths
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,14 @@ class Attempt:
 def begin(folder: CellFolder, replaces: str | None, afresh: bool = False) -> list[str] | None:
     """Makes a claimed cell's folder ready, and says whether there is anything to run.
 
-    A result that is to be replaced goes to attempts/. One that timed out, or that cannot be read, is gone on from where
-    its checkpoint is; after any other the cell starts afresh, and so it does where metrics.jsonl cannot be believed.
+    A result that is to be replaced goes to attempts/. One that timed out, whose process died, or that cannot be read,
+    is gone on from where its checkpoint is; after any other the cell starts afresh, and so it does where metrics.jsonl
+    cannot be believed.
 
     Args:
         folder: the folder; the caller holds its claim.
         replaces: the digest of the result to run the cell in spite of; None to run it only if it has none.
-        afresh: whether to start afresh even after a timeout, as other code must.
+        afresh: whether to start afresh even after a timeout or a death, as other code must.
 
     Returns:
         what the cell's log should say about it; None where there is a result, another than `replaces`: somebody else
@@ -92,7 +93,7 @@ def begin(folder: CellFolder, replaces: str | None, afresh: bool = False) -> lis
             return None
         try:
             old = folder.result()
-            goes_on = old is not None and old.status is Status.TIMEOUT and not afresh
+            goes_on = old is not None and (old.status is Status.TIMEOUT or old.died) and not afresh
         except DamagedFile as error:
             remarks.append(f"{error}; the cell goes on from its last checkpoint, if it has one")
             goes_on = True

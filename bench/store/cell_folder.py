@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.store import atomic, metrics
+from bench.store import atomic, metrics, places
 from bench.store.damaged import DamagedFile, parse_json, read_json
 from bench.store.result import Result
 
@@ -40,10 +40,15 @@ class CellFolder:
         self.attempts = self.path / "attempts"
         self._moving_path = self.attempts / "moving.json"
 
+    @property
+    def study(self) -> Path:
+        """The folder of the study that the cell belongs to."""
+        return self.path.parent.parent
+
     def create(self, spec: Mapping[str, Any]) -> None:
-        """Makes the folder and writes spec.json, unless it says the same already."""
+        """Makes the folder and writes spec.json, unless it says the same already: without the machine's paths."""
         atomic.make_folder(self.path)
-        content = atomic.encode_json(dict(spec))
+        content = atomic.encode_json(places.portable(spec))
         if not self.spec_path.is_file() or self.spec_path.read_bytes() != content:
             atomic.write_bytes(self.spec_path, content)
 

@@ -31,6 +31,25 @@ _CONFIRM_S = 2 * BEAT_S
 """Seconds after which a cell taken from another machine must still be ours: a third machine may have taken it too."""
 
 
+LOST = 75
+"""Exit code of a cell's process whose claim was lost: the cell is taken by another machine, or its folder deleted."""
+GIVEN_UP = 74
+"""Exit code of a cell's process that lets go of its cell without a result, see `GivenUp`."""
+
+
+class GivenUp(SystemExit):
+    """Ends a cell's process without a result: the cell stays interrupted, and goes on when it is run again.
+
+    For what says nothing about the cell: a disk that does not answer, too little memory to read a checkpoint.
+
+    Args:
+        why: what could not be done, in one line.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+
+
 class Claim:
     """The right to work in one cell's folder. Made by `claim`."""
 
@@ -68,9 +87,11 @@ class Claim:
         self._news.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
-        if self._descriptor is not None and self.is_ours():
-            self.folder.heartbeat_path.unlink(missing_ok=True)
-        self._unlock()
+        try:
+            if self._descriptor is not None and self.is_ours():
+                self.folder.heartbeat_path.unlink(missing_ok=True)
+        finally:
+            self._unlock()
 
     def _unlock(self) -> None:
         if self._descriptor is not None:
@@ -84,21 +105,27 @@ class Claim:
         return beat is not None and beat.claimant == self._beat.claimant
 
     def _beat_on(self) -> None:
+        succeeded = time.monotonic()
         while True:
             self._news.wait(BEAT_S)
             self._news.clear()
             if self._ended:
                 return
-            if not self.is_ours() or not _is_file(self.folder.lock_path, self._descriptor):
-                # Stopped for so long that another machine took over, or the folder was deleted under us.
-                self._on_lost()
-                return
-            with self._guard:
-                beat = self._beat = replace(self._beat, counter=self._beat.counter + 1)
             try:
+                if not self.is_ours() or not _is_file(self.folder.lock_path, self._descriptor):
+                    # Stopped for so long that another machine took over, or the folder was deleted under us.
+                    self._on_lost()
+                    return
+                with self._guard:
+                    beat = self._beat = replace(self._beat, counter=self._beat.counter + 1)
                 beat.write(self.folder.heartbeat_path)
+                succeeded = time.monotonic()
             except OSError as error:
-                print(f"heartbeat.json could not be written: {error}", file=sys.stderr, flush=True)
+                # Whose the cell is cannot be known now. The next try may tell, as long as nobody believes us dead.
+                print(f"no heartbeat: {error}", file=sys.stderr, flush=True)
+                if time.monotonic() - succeeded > STILL_S:
+                    self._on_lost()
+                    return
 
     def _begin(self, left: Heartbeat | None) -> bool:
         """Writes the first beat in place of the one that was `left`; False where another machine was faster."""
@@ -135,8 +162,9 @@ def claim(
 
     Args:
         folder: the cell's folder; it must exist.
-        on_lost: called in a thread when another machine took the cell while this process stood still. Without it the
-            process ends at once: two must not write to one folder.
+        on_lost: called in a thread when another machine took the cell while this process stood still, or may have
+            taken it, as for `STILL_S` no beat could be read or written. Without it the process ends at once: two must
+            not write to one folder.
         stood_still: another machine's heartbeat that the caller has watched for long enough, and believes dead.
         still_s: how long to watch one that the caller has not watched, in seconds.
 
@@ -149,7 +177,7 @@ def claim(
     descriptor = _lock(folder.lock_path, time.monotonic() + _RETRY_S)
     if descriptor is None:
         return None
-    new = Claim(folder, descriptor, on_lost or (lambda: os._exit(75)))
+    new = Claim(folder, descriptor, on_lost or (lambda: os._exit(LOST)))
     _close_when_forked(new)
     left = heartbeat.read(folder.heartbeat_path)
     if left is not None and left.foreign and left != stood_still:

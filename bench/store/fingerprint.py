@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from bench.store import places
+from models.checkout import CHECKOUT
+
 PACKAGES = ("models", "tasks", "bench", "sweeps", "reports")
 
 
@@ -22,7 +24,7 @@ def cell_fingerprint(spec: Mapping[str, Any], cell_module: Path | None = None, c
     """The fingerprint of today's code for one cell: of its task, its method and what trains them.
 
     Args:
-        spec: the cell's spec as JSON data.
+        spec: the cell's located spec as JSON data, see `places.py`.
         cell_module: the file of the function that runs the cell; bench/cell.py if not given.
         checkout: the folder that holds our packages.
 
@@ -39,16 +41,21 @@ def cell_fingerprint(spec: Mapping[str, Any], cell_module: Path | None = None, c
 
 
 class Today:
-    """`cell_fingerprint` for many cells at one moment: each pair of task and method is looked up once."""
+    """`cell_fingerprint` for many cells at one moment: each pair of task and method is looked up once.
 
-    def __init__(self) -> None:
+    Args:
+        study_dir: the study that the cells' specs are stored in, which knows where their plugins are.
+    """
+
+    def __init__(self, study_dir: Path) -> None:
+        self._study_dir = study_dir
         self._known: dict[str, str] = {}
 
     def __call__(self, spec: Mapping[str, Any]) -> str:
         """The fingerprint of one cell. Raises as `cell_fingerprint` does."""
         key = repr((spec["task"], spec["method"], spec.get("plugins")))
         if key not in self._known:
-            self._known[key] = cell_fingerprint(spec)
+            self._known[key] = cell_fingerprint(places.located(spec, self._study_dir))
         return self._known[key]
 
 

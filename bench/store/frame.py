@@ -105,7 +105,7 @@ def load(study_dir: Path) -> pandas.DataFrame:
 
     listed, damaged = read_manifest(study_dir)
     lines: list[dict[str, Any]] = []
-    today = Today()
+    today = Today(study_dir)
     for cell in listed.cells:
         folder = manifest.cell_folder(study_dir, cell["cell"])
         lines += _lines(manifest.study_name(study_dir), cell, cell_state(folder, metric_of(listed, cell)), today)

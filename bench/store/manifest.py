@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.store import atomic
+from bench.store import atomic, places
 from bench.store.cell_folder import CellFolder
 from bench.store.damaged import DamagedFile, read_json
 
@@ -76,24 +76,72 @@ def read(study_dir: Path) -> Manifest:
         raise DamagedFile(path, f"its version is {version}; this code reads version {VERSION}")
     try:
         manifest = Manifest(**data)
-        cells = {cell["cell"]: cell for cell in manifest.cells}
-        if not isinstance(manifest.titles, dict) or not all(isinstance(name, str) for name in cells):
-            raise TypeError("a cell's id or the titles are of another type")
-    except (TypeError, KeyError) as error:
+        _check_shape(manifest)
+    except TypeError as error:
         raise DamagedFile(path, f"it is not a manifest ({error})") from error
     return manifest
 
 
-def recover(study_dir: Path) -> Manifest:
-    """What the cells' own spec.json say about a study whose manifest cannot be read."""
-    manifest = Manifest(study_name(study_dir), _now())
+_CELL: dict[str, type] = {
+    **dict.fromkeys(("cell", "task", "task_label", "method", "variant", "impl", "precision", "preset"), str),
+    **dict.fromkeys(("task_version", "seed", "threads"), int),
+    **dict.fromkeys(("task_settings", "method_settings", "backbone", "train", "trainer"), dict),
+    "plugins": list,
+}
+"""What every cell of a manifest has, for whoever reads studies without the code that made them."""
+_PLUGIN = ("kind", "id", "path", "sha256")
+
+
+def _check_shape(manifest: Manifest) -> None:
+    """Raises TypeError where something in a manifest is not what its readers take it for."""
+    kinds = {"study": str, "created": str, "preset": str, "cells": list, "titles": dict, "command": dict}
+    for name, kind in kinds.items():
+        _check(name, getattr(manifest, name), kind)
+    for name in {"methods", "tasks", *manifest.titles}:
+        _check(f"titles.{name}", manifest.titles.get(name), dict)
+        for key, card in manifest.titles[name].items():
+            _check(f"titles.{name}.{key}", card, dict)
+    for number, cell in enumerate(manifest.cells):
+        _check_cell(f"cells[{number}]", cell)
+
+
+def _check_cell(where: str, cell: Any) -> None:
+    _check(where, cell, dict)
+    for name, kind in _CELL.items():
+        _check(f"{where}.{name}", cell.get(name), kind)
+    data = cell.get("task_data", {})
+    _check(f"{where}.task_data", data, dict)
+    for key, sha256 in data.items():
+        _check(f"{where}.task_data.{key}", sha256, str)
+        _check(f"{where}.task_settings.{key}", cell["task_settings"].get(key), str)
+    for plugin in cell["plugins"]:
+        _check(f"{where}.plugins", plugin, dict)
+        for name in _PLUGIN:
+            _check(f"{where}.plugins.{name}", plugin.get(name), str)
+
+
+def _check(name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+        raise TypeError(f"{name} is {'missing' if value is None else repr(value)[:40]}; it should be {kind.__name__}")
+
+
+def recover(study_dir: Path) -> tuple[Manifest, list[DamagedFile]]:
+    """What the cells' own spec.json say about a study whose manifest cannot be read; and those that say nothing.
+
+    A study that is run again writes them anew.
+    """
+    manifest, damaged = Manifest(study_name(study_dir), _now()), []
     for path in sorted(Path(study_dir).glob("cells/*/spec.json")):
         try:
-            manifest.cells.append(read_json(path) | {"cell": path.parent.name})
-        except DamagedFile:
-            # The study is run again with its specs, which writes this one anew.
-            continue
-    return manifest
+            cell = read_json(path) | {"cell": path.parent.name}
+            _check_cell("spec", cell)
+        except DamagedFile as error:
+            damaged.append(error)
+        except TypeError as error:
+            damaged.append(DamagedFile(path, f"it is not a spec ({error})"))
+        else:
+            manifest.cells.append(cell)
+    return manifest, damaged
 
 
 def merge(
@@ -107,6 +155,7 @@ def merge(
     """Adds cells to a study, and makes the study and the cells' folders where they are new.
 
     A manifest that cannot be read is set aside under another name, and made again from what the cells' folders say.
+    Where the cells' files lie on this machine goes to local.json (`places.py`), and nowhere else.
 
     Args:
         study_dir: ``runs/<study>``.
@@ -127,14 +176,14 @@ def merge(
         try:
             manifest = read(study_dir)
         except FileNotFoundError:
-            manifest = recover(study_dir)
+            manifest, _ = recover(study_dir)
         except DamagedFile as error:
             damage = error
             number = 1 + len(list(study_dir.glob("manifest.damaged-*.json")))
             os.replace(manifest_path(study_dir), study_dir / f"manifest.damaged-{number}.json")
-            manifest = recover(study_dir)
+            manifest, _ = recover(study_dir)
         cells = {cell["cell"]: cell for cell in manifest.cells}
-        cells |= {spec.id: spec.to_json() | {"cell": spec.id} for spec in specs}
+        cells |= {spec.id: places.portable(spec.to_json()) | {"cell": spec.id} for spec in specs}
         manifest.cells = list(cells.values())
         manifest.preset = preset or manifest.preset
         manifest.command = dict(command) if command is not None else manifest.command
@@ -144,6 +193,7 @@ def merge(
         path = manifest_path(study_dir)
         if not path.is_file() or path.read_bytes() != content:
             atomic.write_bytes(path, content)
+        places.note(study_dir, (spec.to_json() for spec in specs))
         for spec in specs:
             cell_folder(study_dir, spec.id).create(spec.to_json())
     return manifest, damage

@@ -11,10 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.store.fingerprint import CHECKOUT, PACKAGES
-
-_FOLDERS = re.compile(r"(?<![\w.:/~-])/(?:[^\s/:'\"<>|]+/)+")
-"""The folders of an absolute path; not what follows the host in a web address."""
+from bench.store.fingerprint import PACKAGES
+from models.checkout import CHECKOUT
 
 
 def collect(accelerator: str = "auto", threads: int | None = None) -> dict[str, Any]:
@@ -64,11 +62,6 @@ def collect(accelerator: str = "auto", threads: int | None = None) -> dict[str, 
     else:
         facts["device"], facts["device_memory"], facts["devices"] = facts["cpu"], facts["memory"], 1
     return facts
-
-
-def without_paths(text: str) -> str:
-    """The text with paths in the checkout made relative to it, and the folders of other absolute ones left out."""
-    return _FOLDERS.sub(".../", text.replace(f"{CHECKOUT}{os.sep}", ""))
 
 
 def git_state(checkout: Path) -> dict[str, Any]:

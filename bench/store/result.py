@@ -60,11 +60,16 @@ class Result:
     """Wall time in seconds over all processes of the attempt; 0 to let the process fill it in."""
     attempt: int = 0
     """1 for the first; 0 to let the process fill it in."""
+    died: bool = False
+    """Whether others speak for a process that ended without a result: killed, crashed, out of memory. Nothing of the
+    cell's own code is known to have failed, so the cell goes on from its last checkpoint when it is run again."""
 
     def __post_init__(self) -> None:
         if self.status not in RESULTS:
             raise ValueError(f"{self.status!r} cannot stand in a result: it is derived from the cell's files")
         object.__setattr__(self, "status", Status(self.status))
+        if self.status is Status.OK and not self.rows:
+            raise ValueError("it is ok and has no rows: a cell that measured nothing has not ended well")
         object.__setattr__(self, "reason", " ".join(self.reason.split()))
 
     def to_json(self) -> dict[str, Any]:
@@ -81,6 +86,8 @@ class Result:
                 raise TypeError("rows is not a list")
             result = cls(**values, rows=[Row(**_checked(Row, row)) for row in rows])
             _checked(cls, values)
+            for name, kind in _ORIGIN.items():
+                _check(f"provenance.{name}", result.provenance.get(name), kind)
         except KeyError as error:
             raise DamagedFile(path, f"it lacks {error}") from error
         except (TypeError, ValueError) as error:
@@ -95,14 +102,25 @@ class Result:
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
+    "str | None": (str, type(None)),
     "Status": (str,),
     "float": (int, float),
     "int": (int,),
     "float | None": (int, float, type(None)),
     "int | None": (int, type(None)),
+    "bool": (bool,),
     "bool | None": (bool, type(None)),
     "dict[str, Any]": (dict,),
 }
+
+
+_ORIGIN = {
+    **dict.fromkeys(("commit", "python", "torch", "lightning", "cuda", "driver", "device", "cpu"), "str | None"),
+    **dict.fromkeys(("cores", "devices", "device_memory", "memory", "threads"), "int | None"),
+    "fingerprint": "str | None",
+    "dirty": "bool | None",
+}
+"""What the provenance may hold, as far as tables are made of it."""
 
 
 def _checked(cls: type[Row] | type[Result], values: Any) -> dict[str, Any]:
@@ -110,9 +128,12 @@ def _checked(cls: type[Row] | type[Result], values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise TypeError(f"a {cls.__name__.lower()} is not an object")
     for item in fields(cls):
-        kinds = _KINDS.get(str(item.type))
-        if kinds and item.name in values:
-            value = values[item.name]
-            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                raise TypeError(f"{item.name} is {value!r}, which is not {item.type}")
+        if item.name in values:
+            _check(item.name, values[item.name], str(item.type))
     return values
+
+
+def _check(name: str, value: Any, kind: str) -> None:
+    kinds = _KINDS.get(kind)
+    if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+        raise TypeError(f"{name} is {value!r}, which is not {kind}")

@@ -99,19 +99,21 @@ def study_status(study_dir: Path) -> StudyStatus:
 
 
 def read_manifest(study_dir: Path) -> tuple[Manifest, list[str]]:
-    """A study's manifest, or what its cells say in its place; and a line about it if it is damaged.
+    """A study's manifest, or what its cells say in its place; and a line about each of these files that is damaged.
 
     Raises FileNotFoundError where there is neither.
     """
     try:
         return manifest.read(study_dir), []
     except DamagedFile as error:
-        return manifest.recover(study_dir), [f"{error}; the cells' own specs are used"]
+        found, others = manifest.recover(study_dir)
+        problem = str(error)
     except FileNotFoundError:
-        found = manifest.recover(study_dir)
-        if not found.cells:
+        found, others = manifest.recover(study_dir)
+        if not found.cells and not others:
             raise
-        return found, [f"{manifest.study_name(study_dir)}/manifest.json is missing; the cells' own specs are used"]
+        problem = f"{manifest.study_name(study_dir)}/manifest.json is missing"
+    return found, [f"{problem}; the cells' own specs are used", *map(str, others)]
 
 
 def metric_of(listed: Manifest, cell: Mapping[str, Any]) -> str | None:

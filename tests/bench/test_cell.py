@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import errno
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
-from torch.nn import functional
 
 from bench.cell import build_parts, run_cell
 from bench.checkpoints import load
 from bench.spec import CellSpec
 from bench.store.cell_folder import CellFolder
-from bench.store.claim import Claim
+from bench.store.claim import Claim, GivenUp
 from bench.store.result import Result, Row
+from bench.store.statuses import Status
+from models.registry import load_file
 from tasks import enwik8
 from tasks.registry import TASKS
+
+toy = load_file(Path(__file__).parents[1] / "tasks" / "toy_training.py")
 
 
 class Killed(BaseException):
@@ -83,23 +86,12 @@ def curve(place: CellFolder) -> list[float]:
     return [r["value"] for r in found]
 
 
-@torch.no_grad()
 def bits_per_byte(spec: CellSpec, weights: dict[str, torch.Tensor], split: str) -> tuple[float, int]:
-    """A split's score with some weights, computed here, and how many bytes it is made of."""
+    """A split's score with some weights, computed by hand, and how many bytes it is made of."""
     parts = build_parts(spec)
-    model = parts.model.eval()
-    model.load_state_dict(weights)
-    source = enwik8.evaluation_source(parts.task_settings, parts.train, split)
-    position, state, nats = source.start(), model.init_state(parts.train.evaluation_batch_size), 0.0
-    for _ in range(source.blocks):
-        batch = source.read(position)
-        position = batch.position
-        output = model(batch.inputs, state)
-        state = output.state
-        nll = functional.cross_entropy(output.y.flatten(0, 1), batch.targets.flatten(), reduction="none")
-        nats += float((nll * batch.weights.flatten()).sum())
-    count = len(enwik8.part(parts.task_settings, split)) - 1
-    return nats / math.log(2) / count, count
+    parts.model.load_state_dict(weights)
+    text = enwik8.part(parts.task_settings, split)
+    return toy.bits_per_byte(parts.model, text, parts.train), len(text) - 1
 
 
 def test_the_best_weights_are_tested_on_the_test_split(tmp_path: Path) -> None:
@@ -151,7 +143,7 @@ def test_a_killed_cell_remembers_its_best_point(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("damage", ["cut short", "other content", "empty"])
-def test_a_cell_whose_last_checkpoint_is_damaged_starts_again_and_says_so(
+def test_a_cell_whose_last_checkpoint_is_damaged_starts_again_keeps_it_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
     spec, place = make_cell(tmp_path)
@@ -159,17 +151,97 @@ def test_a_cell_whose_last_checkpoint_is_damaged_starts_again_and_says_so(
     points = curve(place)
     last = place.checkpoints / "last.ckpt"
     content = last.read_bytes()
-    last.write_bytes(
-        {"cut short": content[: len(content) // 2], "other content": b"not a checkpoint", "empty": b""}[damage]
-    )
+    broken = {"cut short": content[: len(content) // 2], "other content": b"not a checkpoint", "empty": b""}[damage]
+    last.write_bytes(broken)
     capsys.readouterr()
     again = run(spec, place)
     said = capsys.readouterr().out
     assert "starting again from step 0" in said
-    assert str(last) in said
+    assert "checkpoints/last.ckpt is damaged" in said
     assert "going on" not in said
     assert again.rows == undisturbed.rows
     assert curve(place) == points
+    assert (place.checkpoints / "last.ckpt.damaged-1").read_bytes() == broken
+
+
+def no_memory(*_: object, **__: object) -> None:
+    raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+@pytest.mark.parametrize("trouble", ["a folder in its place", "a failing disk", "too little memory"])
+def test_a_checkpoint_that_cannot_be_read_now_is_left_alone_and_gone_on_from_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trouble: str, name: str
+) -> None:
+    spec, place = make_cell(tmp_path)
+    kill(spec, place, 5)
+    checkpoint, kept = place.checkpoints / name, tmp_path / "kept"
+    content = checkpoint.read_bytes()
+    points = curve(place)
+    with monkeypatch.context() as meanwhile:
+        if trouble == "too little memory":
+            meanwhile.setattr(torch, "load", no_memory)
+        elif trouble == "a folder in its place":
+            checkpoint.rename(kept)
+            checkpoint.mkdir()
+        else:
+            checkpoint.rename(kept)
+            checkpoint.symlink_to("/proc/self/mem")  # opens, and fails with EIO when it is read
+        with pytest.raises(GivenUp, match=r"\.ckpt cannot be read: "):
+            run_cell(spec, place, None, fresh=False)
+    if trouble == "a folder in its place":
+        checkpoint.rmdir()
+    if kept.exists():
+        kept.replace(checkpoint)
+    assert checkpoint.read_bytes() == content
+    assert curve(place) == points
+    capsys.readouterr()
+    run(spec, place)
+    assert "going on from step 4" in capsys.readouterr().out
+
+
+def test_a_disk_that_fails_once_does_not_make_a_checkpoint_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, place = make_cell(tmp_path)
+    kill(spec, place, 3)
+    load_in_earnest, calls = torch.load, 0
+
+    def fails_once(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return load_in_earnest(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", fails_once)
+    assert load(place.checkpoints / "last.ckpt")["step"] == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, place = make_cell(tmp_path)
+    kill(spec, place, 5)
+    before = (place.checkpoints / "last.ckpt").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("bench.checkpoints.write_bytes", full)
+    with pytest.raises(GivenUp, match=r"\.ckpt cannot be written: No space left on device"):
+        run_cell(spec, place, None, fresh=False)
+    assert (place.checkpoints / "last.ckpt").read_bytes() == before
+
+
+def test_a_cell_whose_best_weights_are_gone_starts_again(tmp_path: Path) -> None:
+    spec, place = make_cell(tmp_path)
+    undisturbed = run(spec, place)
+    best = int(row(undisturbed, "validation").context["step"])
+    assert best < 8, "weights that training will not come by again are to be missing"
+    (place.checkpoints / "best.ckpt").unlink()
+    assert run(spec, place).rows == undisturbed.rows
+    assert load(place.checkpoints / "best.ckpt")["step"] == best
 
 
 def test_a_fresh_start_leaves_the_last_checkpoint_unread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,3 +252,52 @@ def test_a_fresh_start_leaves_the_last_checkpoint_unread(tmp_path: Path, capsys:
     run(spec, place, fresh=True)
     assert "going on" not in capsys.readouterr().out
     assert len(curve(place)) == 3
+
+
+UNITS = {
+    "bpb": "bits/byte",
+    "slots_alive": "slots",
+    "max_slots_alive": "slots",
+    "slots_allocated": "slots",
+    "max_slots_allocated": "slots",
+    "state_bytes": "bytes",
+    "max_state_bytes": "bytes",
+    "mean_span": "tokens",
+    "parameters": "parameters",
+    "train_tokens": "tokens",
+}
+
+
+def test_every_row_has_its_unit(tmp_path: Path) -> None:
+    spec, _ = make_cell(tmp_path, steps=2, warmup_steps=0)
+    spec = replace(spec, method="expire_span", method_settings={"max_span": 8, "ramp": 2})
+    place = CellFolder(tmp_path / "cells" / spec.id)
+    place.create(spec.to_json())
+    found = {row.metric: row.unit for row in run(spec, place).rows}
+    assert found == UNITS
+
+
+def test_a_loss_that_is_not_finite_is_diverged(tmp_path: Path) -> None:
+    spec, place = make_cell(tmp_path, learning_rate=1e200, warmup_steps=0)
+    result = run_cell(spec, place, None, fresh=False)
+    assert result.status is Status.DIVERGED
+    assert "step" in result.reason
+    assert result.rows == []
+
+
+def test_what_the_device_cannot_compute_is_unsupported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for accelerator in ("cpu", "auto"):
+        spec, place = make_cell(tmp_path)
+        spec = replace(spec, precision="16-mixed", trainer={"accelerator": accelerator})
+        result = run_cell(spec, place, None, fresh=False)
+        assert result.status is Status.UNSUPPORTED
+        assert result.reason.startswith("trainer.precision=16-mixed needs a CUDA device")
+
+
+def test_an_error_of_the_cells_code_is_an_error_with_its_traceback(tmp_path: Path) -> None:
+    spec, place = make_cell(tmp_path)
+    result = run_cell(replace(spec, method_settings={"memory_lenght": 8}), place, None, fresh=False)
+    assert result.status is Status.ERROR
+    assert result.reason.startswith("SettingsError: method.transformer_xl.memory_lenght")
+    assert "Traceback" in result.traceback

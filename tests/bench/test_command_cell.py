@@ -90,6 +90,12 @@ def test_failing_cell_is_exit_code_1_and_its_result_is_replaced_next_time(
     assert (path.parent / "attempts" / "1" / "result.json").is_file()
 
 
+def test_trainer_settings_of_a_spec_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_spec(tmp_path, trainer={"accelerator": "cpu", "strategy": "deepspeed"})
+    assert main(["cell", str(path), "--quiet"]) == 1
+    assert "trainer.strategy: is 'deepspeed', not one of auto, ddp" in capsys.readouterr().out
+
+
 def test_cell_that_another_process_runs_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_spec(tmp_path)
     held = claim(CellFolder(path.parent))

@@ -57,11 +57,51 @@ def test_wrong_settings_are_exit_code_2_and_one_message(capsys: pytest.CaptureFi
     assert printed.err.count("\n") == 1
 
 
-def test_a_reader_that_goes_away_is_no_traceback(checkout: Path) -> None:
-    command = f"{sys.executable} -m bench list --json | true; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], cwd=checkout, capture_output=True, text=True)
+@pytest.mark.parametrize("words", ["bench list --json", "bench --help", "bench status docs/results/small-cpu"])
+def test_a_reader_that_goes_away_is_no_traceback(checkout: Path, words: str) -> None:
+    command = f"{sys.executable} -m {words} | true; exit ${{PIPESTATUS[0]}}"
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(["bash", "-c", command], cwd=checkout, env=buffered, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--dry-run", "--out", "/proc/foo"], "bench run: /proc/foo: No such file or directory."),
+        (["run", "--dry-run", "--out", "README.md/x"], "bench run: README.md: "),
+        (["run", "--dry-run", "--out", "."], "bench run: --out: . holds other files, and no study"),
+        (["status", "bench/cell.py"], "bench status: bench/cell.py: there is no study"),
+        (["status", ""], "bench status: .: there is no study"),
+        (["data", "--url", "foo"], "bench data: --url: 'foo' is not an address"),
+        (["data", "--url", "http://"], "bench data: --url: 'http://' is not an address"),
+        (["data", "--url", "http://[::1"], "bench data: --url: 'http://[::1' is not an address"),
+        (["data", "--url", "http://a b/c"], "bench data: --url: 'http://a b/c' is not an address"),
+    ],
+)
+def test_wrong_path_or_address_is_one_line(
+    checkout: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(checkout)
+    before = sorted(checkout.iterdir())
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(said)
+    assert printed.err.count("\n") == 1
+    assert sorted(checkout.iterdir()) == before
+
+
+@pytest.mark.parametrize("out", ["", " "])
+def test_study_without_a_name_is_wrong_usage(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["run", "--dry-run", "--out", out])
+    assert end.value.code == 2
+    assert "--out: is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("sibling", ["models", "tasks", "sweeps", "reports"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
+from bench.commands.run import default_jobs
 from bench.report import ReportError
 from bench.runner import Summary
 from bench.spec import CellSpec
@@ -92,7 +93,7 @@ def test_dry_run_writes_the_specs_and_nothing_else(
         assert spec.id == path.parent.name
         assert f"python -m bench cell {path}" in printed.splitlines()
     files = {path.name for path in out.rglob("*") if path.is_file()}
-    assert files == {"manifest.json", "manifest.lock", "spec.json"}
+    assert files == {"manifest.json", "manifest.lock", "local.json", "spec.json"}
     manifest = json.loads((out / "manifest.json").read_text())
     assert [cell["cell"] for cell in manifest["cells"]] == [
         line.split("/")[-2] for line in printed.splitlines() if line.startswith("python")
@@ -100,12 +101,38 @@ def test_dry_run_writes_the_specs_and_nothing_else(
     assert manifest["titles"]["methods"]["expire_span"]["title"] == "Expire-Span"
 
 
-def test_manifest_holds_no_absolute_path(config: Path, tmp_path: Path) -> None:
-    flags = ["--plugin", str(tmp_path / "broken.py"), "--set", f"task.enwik8.path={tmp_path / 'text'}", "--quiet"]
+@pytest.mark.parametrize("written", ["absolute", "relative"])
+def test_study_names_no_folder_of_the_user_but_in_local_json(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    home = tmp_path / "alice_home" / "secret_user"
+    home.mkdir(parents=True)
+    for name in ("text", "broken.py"):
+        (tmp_path / name).rename(home / name)
+    with open(home / "broken.py", "a") as file:
+        file.write("\n    def __init__(self, settings, sizes):\n        raise RuntimeError('no use', __file__)\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    folder = str(home) if written == "absolute" else "../alice_home/secret_user"
+    flags = ["--plugin", f"{folder}/broken.py", "--set", f"task.enwik8.path={folder}/text", "--quiet"]
+    flags += ["--methods", "transformer_xl,broken"]
+    config.write_text(config.read_text().replace(str(tmp_path / "text"), f"{folder}/text"))
     assert main(["run", "--config", str(config), "--out", str(tmp_path / "dry"), "--dry-run", *flags]) == 0
-    for path in tmp_path.glob("dry/**/*.json"):
-        assert f'"{tmp_path}' not in path.read_text()
-        assert f"={tmp_path}" not in path.read_text()
+
+    # Each in another folder than the study was planned in: what they need is found by what local.json says.
+    monkeypatch.chdir(tmp_path)
+    codes = {}
+    for path in tmp_path.glob("dry/cells/*/spec.json"):
+        monkeypatch.setattr(METHODS, "_plugins", {})
+        codes[json.loads(path.read_text())["method"]] = main(["cell", str(path), "--quiet"])
+    assert codes == {"transformer_xl": 0, "broken": 1}
+    texts = {path: path.read_bytes() for path in tmp_path.glob("dry/**/*") if path.is_file()}
+    assert {"result.json", "attempt.json", "metrics.jsonl", "best.ckpt"} <= {path.name for path in texts}
+    assert b"no use" in b"".join(texts.values()), "the traceback is there"
+    for path, text in texts.items():
+        if path.name != "local.json":
+            for private in (b"alice_home", b"secret_user", str(tmp_path).encode()):
+                assert private not in text, path
 
 
 def test_settings_can_follow_one_set_or_several(config: Path, tmp_path: Path) -> None:
@@ -124,6 +151,10 @@ def test_settings_can_follow_one_set_or_several(config: Path, tmp_path: Path) ->
         (["--jobs", "0"], "--jobs: is 0"),
         (["--seeds", "0,x"], "--seeds: '0,x' is not a list of whole numbers"),
         (["--seeds", "0,0"], "seeds (in --seeds): are [0, 0]"),
+        (
+            ["--seeds", "99999999999999999999999"],
+            "seeds (in --seeds): are [99999999999999999999999]. Give numbers up to",
+        ),
         (["--methods", "expire_span,"], "--methods: 'expire_span,' has an empty part"),
         (["--methods", "expire_spam"], "--methods: there is no method 'expire_spam'. Did you mean expire_span?"),
         (["--tasks", "enwik9"], "--tasks: there is no task 'enwik9'. Did you mean enwik8?"),
@@ -146,6 +177,17 @@ def test_wrong_settings_end_with_2_before_anything_is_written(
 def test_config_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--config", "none.yaml"]) == 2
     assert "there is no file none.yaml" in capsys.readouterr().err
+
+
+def test_keys_are_listed_where_the_device_is_not(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config.write_text(config.read_text().replace("accelerator: cpu", "accelerator: cuda"))
+    assert main(["run", "--config", str(config), "--keys", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["run", "--config", str(config), "--dry-run"]) == 2
+    assert "bench run: trainer.accelerator (in " in capsys.readouterr().err
 
 
 def test_out_may_not_be_a_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,3 +242,41 @@ def test_exit_code_says_how_the_study_stands(
     report = None if interrupted or report_fails else "page.md"
     assert json.loads(printed.out) == {"study": "out", "cells": 2, "counts": counts, "report": report}
     assert ("the report could not be built: no table" in printed.err) == report_fails
+
+
+def test_plugin_that_leaves_at_its_import_is_not_a_run_that_went_well(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "leaves.py").write_text(BROKEN.replace("@dataclass", "raise SystemExit(0)\n\n@dataclass"))
+    flags = ["--plugin", str(tmp_path / "leaves.py"), "--methods", "leaves", "--out", str(tmp_path / "out")]
+    assert main(["run", "--config", str(config), *flags]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("bench run: method.leaves (in leaves.py, line 8): cannot be imported: SystemExit: 0.")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "cells", "jobs"), [(8, 1, 6, 6), (4, 1, 6, 4), (8, 3, 6, 2), (2, 4, 6, 1), (8, 1, 1, 1)]
+)
+def test_as_many_cells_run_at_a_time_as_the_cores_allow(
+    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, cells: int, jobs: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    asked = [cell_with(accelerator, threads) for accelerator in ("auto", *["cpu"] * (cells - 1))]
+    assert default_jobs(asked) == jobs
+
+
+@pytest.mark.parametrize(("accelerator", "jobs"), [("auto", 3), ("gpu", 3), ("cpu", 8)])
+def test_each_gpu_runs_one_cell_at_a_time(monkeypatch: pytest.MonkeyPatch, accelerator: str, jobs: int) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert default_jobs([cell_with(accelerator, 1)] * 9) == jobs
+
+
+def cell_with(accelerator: str, threads: int) -> CellSpec:
+    """A cell that wants one such device and so many CPU threads."""
+    trainer = {"accelerator": accelerator, "devices": 1}
+    return CellSpec("enwik8", "x", 1, {}, "lstm", "", {}, "reference", {}, {}, trainer, "32-true", 0, threads=threads)

@@ -93,6 +93,14 @@ def test_damaged_result_is_named_and_a_failure(tmp_path: Path, capsys: pytest.Ca
     assert "result.json" in printed.err
 
 
+def test_folder_in_a_results_place_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (spec,) = study(tmp_path / "made", None)
+    path = manifest.cell_folder(tmp_path / "made", spec.id).result_path
+    path.mkdir()
+    assert main(["status", str(tmp_path / "made")]) == 2
+    assert capsys.readouterr().err == f"bench status: {path}: Is a directory.\n"
+
+
 def test_report_that_was_built_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study(tmp_path / "made", Status.OK)
     (tmp_path / "made" / "report").mkdir()

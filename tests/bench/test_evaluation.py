@@ -406,9 +406,17 @@ def test_a_file_that_is_missing_or_damaged_is_refused_by_name(
     damaged = tmp_path / "damaged.ckpt"
     shutil.copy(cell.checkpoint, damaged)
     damaged.write_bytes(damaged.read_bytes()[:-200])
-    for path in (damaged, tmp_path / "none.ckpt"):
+    for path, wrong in (
+        (damaged, "is damaged"),
+        (tmp_path / "none.ckpt", "there is no file"),
+        (tmp_path, "is a folder"),
+        (Path("/proc/self/mem"), "cannot be read: Input/output error"),
+    ):
         assert main(["eval", str(path)]) == 2
-        assert str(path) in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert str(path) in error
+        assert wrong in error
+        assert error.count("\n") == 1
 
 
 def test_weights_that_are_not_finite_are_exit_code_1_and_one_message(

@@ -28,12 +28,13 @@ def test_every_way_to_end_has_its_status(tmp_path: Path) -> None:
         ("terminated", {"deed": "terminate"}),
         ("crashes", {"deed": "crash"}),
         ("leaves", {"deed": "leave"}),
+        ("says", {"deed": "leave_with_words"}),
         ("hangs", {"deed": "hang", "time_limit_s": 0.3}),
     ]
     with toys.toy_study(tmp_path / "study", cells) as study:
         done = study.run(jobs=4)
         assert done.code == 1
-        assert done.summary["counts"] == {"ok": 1, "timeout": 1, "error": 5}
+        assert done.summary["counts"] == {"ok": 1, "timeout": 1, "error": 6}
         assert done.err == ""
         reasons = {name: study.folder(name).result().reason for name, _ in cells}
         assert reasons == {
@@ -43,8 +44,12 @@ def test_every_way_to_end_has_its_status(tmp_path: Path) -> None:
             "terminated": "killed by SIGTERM",
             "crashes": "killed by SIGSEGV",
             "leaves": "its process left with exit code 3 and no result",
+            "says": "its process left with exit code 1 and no result",
             "hangs": "not finished within 0.3 s, at train 3 of 5",
         }
+        assert "training ended too early" in study.folder("says").result().traceback
+        died = {name for name, _ in cells if study.folder(name).result().died}
+        assert died == {"killed", "terminated", "crashes", "leaves", "says"}
         assert "in _raise" in study.folder("raises").result().traceback
         assert "Fatal Python error: Segmentation fault" in study.folder("crashes").result().traceback
         for name, _ in cells:

@@ -75,6 +75,7 @@ def test_retry_runs_what_it_names_and_keeps_what_it_replaces(tmp_path: Path) -> 
         last = {line["cell"].split("--")[0]: (line["from"], line["fresh"]) for line in log}
         assert last["raises"] == (0, True), "an error starts afresh"
         assert last["hangs"] == (2, False), "a timeout goes on from its checkpoint"
+        assert last["dies"] == (2, False), "and so does a cell whose process died"
         study.run(retry="all")
         assert study.folder("fine").attempt() == 2
     with pytest.raises(SettingsError, match="--retry"):
@@ -94,6 +95,21 @@ def test_a_cell_with_a_longer_limit_goes_on_where_the_short_one_stopped_it(tmp_p
         assert study.steps("a") == [1, 2, 3, 4, 5, 6]
         result = study.folder("a").result()
         assert result.attempt == 2
+
+
+def test_a_cell_that_its_process_gives_up_is_interrupted_not_failed_and_goes_on(tmp_path: Path) -> None:
+    with toys.toy_study(tmp_path / "study", [("a", {"deed": "give_up_once"}), ("b", {})]) as study:
+        done = study.run(jobs=1)
+        assert done.code == 1
+        assert done.summary["counts"] == {"ok": 1, "interrupted": 1}
+        assert "a--toy--s0" in done.err
+        assert "last.ckpt cannot be read: Input/output error" in done.err
+        assert study.starts() == {"a": 1, "b": 1}
+        assert study.run().code == 0, "without --retry"
+        assert study.steps("a") == [1, 2, 3, 4, 5]
+        assert study.folder("a").result().attempt == 1
+        last = json.loads((study.path / "cells" / "processes.log").read_text().splitlines()[-1])
+        assert (last["from"], last["fresh"]) == (2, False)
 
 
 def test_a_damaged_result_is_named_and_its_cell_run_again(tmp_path: Path) -> None:

@@ -155,6 +155,21 @@ def test_trainer_settings_refuse_all_but_one_device(devices: Any) -> None:
         TrainerSettings(num_nodes=2)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("accelerator", "gpuu"),
+        ("accelerator", None),
+        ("strategy", "dpp"),
+        ("enable_progress_bar", 1),
+        ("deterministic", "warn"),
+    ],
+)
+def test_trainer_settings_refuse_what_they_do_not_list(key: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=rf"trainer\.{key}: is {value!r}, not one of "):
+        TrainerSettings(**{key: value})
+
+
 def test_reading_a_spec_needs_the_standard_library_alone(checkout: Path) -> None:
     code = "import sys, bench.spec; sys.exit(any(n in sys.modules for n in ('torch', 'yaml', 'jsonargparse', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=checkout).returncode == 0

@@ -59,6 +59,9 @@ class Settings:
     mode: str = "a"
     """How."""
 
+class Method:
+    """Never built here."""
+
 def check(settings, backbone, block_length):
     if settings.slots % backbone.heads or block_length % settings.slots:
         raise SettingsError("method.ring.slots", f"is {settings.slots}", "Choose another.")
@@ -215,6 +218,13 @@ def test_set_may_not_contradict_a_variant(planner: Planner) -> None:
         ({"tasks": ["eco"]}, r"--tasks: there is no task 'eco'. Did you mean echo\?"),
         ({"tasks": ["enwik8"]}, r"--tasks: made\.yaml has no settings for enwik8"),
         ({"seeds": [1, 1]}, r"seeds \(in --seeds\)"),
+        ({"seeds": [2**63]}, r"seeds \(in --seeds\): are .* up to 9,223,372,036,854,775,807"),
+        ({"seeds": [-1]}, r"seeds \(in --seeds\)"),
+        (
+            {"assignments": ["trainer.accelerator=gpuu"]},
+            r"trainer\.accelerator \(in --set\): 'gpuu' is not one of auto",
+        ),
+        ({"assignments": ["trainer.strategy=dpp"]}, r"trainer\.strategy \(in --set\): 'dpp' is not one of auto, ddp"),
     ],
 )
 def test_wrong_flag_names_the_key_and_the_nearest(planner: Planner, options: dict[str, Any], message: str) -> None:
@@ -239,12 +249,42 @@ def test_wrong_flag_names_the_key_and_the_nearest(planner: Planner, options: dic
         (("about: made up", "about: ["), r"made\.yaml is not valid YAML"),
         (("about: made up", "{}"), r"made\.yaml is not valid YAML"),
         (("about: made up\n", ""), r"about \(in made\.yaml\): is missing"),
+        (("seeds: [0, 1]", "seeds: 2001-99-99"), r"made\.yaml is not valid YAML: month must be in 1\.\.12"),
+        (("seeds: [0, 1]", "seeds: 2001-01-01"), r"seeds \(in made\.yaml\): .*is not list\[int\]"),
+        (("seeds: [0, 1]", "seeds: &a [*a]"), r"not valid YAML: what begins in line 3 contains itself"),
+        (("seeds: [0, 1]", "seeds: &a {b: [*a]}"), r"not valid YAML: what begins in line 3 contains itself"),
+        (("seeds: [0, 1]", "? [a, b]\n: 1"), r"not valid YAML: the key in line 3 is a list or a mapping, not text"),
+        (("seeds: [0, 1]", "? {a: b}\n: 1"), r"not valid YAML: the key in line 3 is a list or a mapping, not text"),
+        (("seeds: [0, 1]", "seeds: " + "[" * 9000), r"not valid YAML: it is nested too deeply"),
+        (("seeds: [0, 1]", "seeds: [0.5]"), r"seeds \(in made\.yaml\)"),
+        (("about: made up", "about: 3"), r"about \(in made\.yaml\): 3 is not text"),
+        (("backbone: {layers: 1, width: 16, heads: 2}", "backbone: []"), r"tasks\.echo\.backbone .*: is \[\], not a"),
+        (
+            ("train: {steps: 5, block_length: 16, learning_rate: 1e-3}", "train: 0"),
+            r"tasks\.echo\.train .*: is 0, not a",
+        ),
+        (("task: {length: 32}", "task: ''"), r"tasks\.echo\.task .*: is '', not a mapping"),
+        (
+            ("{slots: 8, train.learning_rate: 2e-3, backbone.layers: 3}", "[]"),
+            r"methods\.ring .*: is \[\], not a mapping",
+        ),
+        (("{slots: 8, train.learning_rate: 2e-3, backbone.layers: 3}", "false"), r"methods\.ring .*: is False, not a"),
         (("ring+mode=b: {slots: 2}", "ring+mode=b+slots=2: {}\n      ring+slots=2+mode=b: {}"), "stands there twice"),
     ],
 )
 def test_wrong_file_names_the_key_and_the_file(planner: Planner, change: tuple[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         planner(change)
+
+
+def test_a_section_with_nothing_under_it_is_empty(planner: Planner) -> None:
+    study = planner(("{slots: 8, train.learning_rate: 2e-3, backbone.layers: 3}", ""), ("{slots: 2}", "null"))
+    assert cell(study, "ring").method_settings["slots"] == 4
+
+
+def test_an_alias_stands_for_what_it_names(planner: Planner) -> None:
+    study = planner(("ring: {slots: 8,", "ring: &own {slots: 8,"), ("{slots: 2}", "*own"))
+    assert cell(study, "ring+mode=b").method_settings["slots"] == 8
 
 
 def test_task_without_methods_is_refused(planner: Planner) -> None:
@@ -265,23 +305,108 @@ def test_method_that_cannot_be_imported_is_named(planner: Planner, tmp_path: Pat
     (tmp_path / "lame.py").write_text(METHOD.replace("from dataclasses", "import no_such_package\nfrom dataclasses"))
     add_plugins([tmp_path / "lame.py"])
     assert planner().cells
-    with pytest.raises(SettingsError, match=r"method\.lame: cannot be imported: .*no_such_package"):
+    with pytest.raises(
+        SettingsError, match=r"method\.lame \(in lame\.py, line 2\): cannot be imported: .*no_such_package"
+    ):
         planner(methods=["lame"])
 
 
-def test_spec_names_only_its_own_plugins_and_no_absolute_path(planner: Planner, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("CARD = {", "size = wdith\nCARD = {", r"\(in lame\.py, line 5\): cannot be imported: NameError: name 'wdith'"),
+        ("CARD = {", "raise SystemExit(0)\nCARD = {", r"\(in lame\.py, line 5\): cannot be imported: SystemExit: 0"),
+        ("CARD = {", "return\nCARD = {", r"\(in lame\.py, line 5\): cannot be imported: SyntaxError"),
+        ("class Method:", "class Methods:", r"\(in lame\.py\): its module has no class Method"),
+        ("class Settings:", "class Setting:", r"\(in lame\.py\): its module has no dataclass Settings"),
+        ("slots: int", "slots: 'itn'", r"\(in lame\.py\): its Settings fail: NameError: name 'itn'"),
+        (
+            "    if settings.slots %",
+            "    settings.slost\n    if settings.slots %",
+            r"\(in lame\.py, line 23\): its function check fails: AttributeError",
+        ),
+        (
+            "    if settings.slots %",
+            "    raise SystemExit\n    if settings.slots %",
+            r"\(in lame\.py, line 23\): its function check fails: SystemExit, for lame on echo",
+        ),
+    ],
+)
+def test_plugin_that_fails_is_blamed_with_file_and_line(
+    planner: Planner, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in METHOD
+    (tmp_path / "lame.py").write_text(METHOD.replace(old, new, 1))
+    add_plugins([tmp_path / "lame.py"])
+    with pytest.raises(SettingsError, match=r"^method\.lame " + message):
+        planner(methods=["lame"])
+
+
+def test_task_whose_label_fails_is_blamed(planner: Planner, tmp_path: Path) -> None:
+    (tmp_path / "lost.py").write_text(TASK.replace("settings.length}", "settings.size}"))
+    add_plugins([tmp_path / "lost.py"])
+    with pytest.raises(SettingsError, match=r"^task\.lost \(in lost\.py, line \d+\): its function label fails"):
+        planner(("  echo:", "  lost:"))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "mps", "there"),
+    [
+        ("gpu", False, False, False),
+        ("gpu", True, False, True),
+        ("gpu", False, True, True),
+        ("cuda", False, True, False),
+        ("cuda", True, False, True),
+        ("mps", True, False, False),
+        ("mps", False, True, True),
+        ("auto", False, False, True),
+        ("cpu", False, False, True),
+    ],
+)
+def test_a_device_that_the_machine_lacks_is_refused(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch, accelerator: str, cuda: bool, mps: bool, there: bool
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+    change = ("{precision: bf16-mixed}", f"{{accelerator: {accelerator}}}")
+    if there:
+        assert planner(change).cells[0].trainer["accelerator"] == accelerator
+        return
+    with pytest.raises(SettingsError) as caught:
+        planner(change)
+    message = str(caught.value)
+    assert f"trainer.accelerator (in made.yaml, tasks.echo.trainer): is {accelerator}, and PyTorch finds no" in message
+    assert "Set it to auto or cpu" in message
+    assert planner(change, check_device=False).cells
+
+
+def test_largest_seed_is_a_seed(planner: Planner) -> None:
+    assert planner(seeds=[2**63 - 1]).cells[0].seed == 2**63 - 1
+
+
+def test_spec_names_only_its_own_plugins_and_where_they_lie(planner: Planner, tmp_path: Path) -> None:
     study = planner()
     assert {plugin["id"] for plugin in cell(study, "ring").plugins} == {"echo", "ring"}
     assert {plugin["id"] for plugin in cell(study, "transformer_xl").plugins} == {"echo"}
     for plugin in cell(study, "ring").plugins:
-        assert not Path(plugin["path"]).is_absolute()
         assert plugin_path(plugin) == (tmp_path / f"{plugin['id']}.py").resolve()
 
 
-def test_task_settings_hold_no_absolute_path(planner: Planner, tmp_path: Path) -> None:
-    written = planner(assignments=[f"task.echo.path={tmp_path / 'echo.py'}"]).cells[0].task_settings["path"]
-    assert not Path(written).is_absolute()
-    assert Path(written).resolve() == (tmp_path / "echo.py").resolve()
+def test_setting_that_names_a_file_must_stand_in_the_card(
+    planner: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"task.echo.path={tmp_path / 'echo.py'}"]
+    with pytest.raises(SettingsError, match=r'task\.echo\.path \(in --set\): names .*"files": \["path"\]'):
+        planner(assignments=words)
+    with pytest.raises(SettingsError, match=r"method\.ring\.mode \(in --set\): names "):
+        planner(assignments=[f"method.ring.mode={tmp_path}"], methods=["ring"])
+    card = {**TASKS.card("echo"), "files": ["path"]}
+    monkeypatch.setattr(TASKS, "card", lambda name: card)
+    assert list(planner(assignments=words).cells[0].task_data) == ["path"]
+    assert planner().cells[0].task_data == {}
+    card["files"] = ["pth"]
+    with pytest.raises(SettingsError, match="not a list of its settings"):
+        planner()
 
 
 def test_plugins_are_found_again_and_changed_ones_refused(
@@ -307,15 +432,36 @@ def test_plugins_are_found_again_and_changed_ones_refused(
         ("expire_span.py", METHOD, "name of a module"),
         ("two words.py", METHOD, "no Python name"),
         ("empty.py", "", "has no CARD"),
-        ("poor.py", 'CARD = {"title": "x"}', "lacks family"),
-        ("broken.py", "CARD = {", "does not parse"),
+        ("poor.py", 'CARD = {"title": "x"}', r"CARD \(in poor\.py, line 1\): lacks family"),
+        ("broken.py", "x = 1\nCARD = {", r"CARD \(in broken\.py, line 2\): the file does not parse"),
+        (
+            "latin.py",
+            b"CARD = {'title': 'caf\xe9'}",
+            r"CARD \(in latin\.py, line 1\): the file does not parse: .*utf-8",
+        ),
+        ("nul.py", b"CARD = {}\0", "the file does not parse"),
+        ("computed.py", "CARD = dict()", r"CARD \(in computed\.py, line 1\): is not a literal"),
+        ("keyed.py", "CARD = {[]: 1}", "is not a literal"),
+        ("listed.py", "CARD = []", "is not a dictionary"),
+        (
+            "bare.py",
+            METHOD.replace('["fast", "reference"]', "[]"),
+            r"\(in bare\.py, line 5\): has impls \[\], not a list",
+        ),
+        ("word.py", METHOD.replace('["fast", "reference"]', '"reference"'), "has impls 'reference', not a list"),
+        ("twice.py", METHOD.replace('"fast"', '"reference"'), "not a list of one or more different names"),
+        ("untitled.py", METHOD.replace('"Ring"', "None"), "has title None, not text"),
+        ("blank.py", METHOD.replace('"Ring"', '" "'), "has title ' ', not text"),
+        ("numbered.py", TASK.replace('"version": 3', '"version": True'), "has version True, not a whole number"),
+        ("worse.py", TASK.replace('"higher_is_better": True', '"higher_is_better": 1'), "has higher_is_better 1, not"),
     ],
 )
 def test_wrong_plugin_is_refused(
-    name: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, text: str | bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(METHODS, "_plugins", {})
-    (tmp_path / name).write_text(text)
+    monkeypatch.setattr(TASKS, "_plugins", {})
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SettingsError, match=message):
         add_plugins([tmp_path / name])
 

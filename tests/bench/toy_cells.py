@@ -17,7 +17,7 @@ from typing import Any
 from bench.spec import CellSpec
 from bench.store import atomic
 from bench.store.cell_folder import CellFolder
-from bench.store.claim import Claim
+from bench.store.claim import Claim, GivenUp
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
 
@@ -83,6 +83,13 @@ def _kill_once(folder: CellFolder) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _give_up_once(folder: CellFolder) -> None:
+    marker = folder.path / "given up"
+    if not marker.exists():
+        marker.touch()
+        raise GivenUp("checkpoints/last.ckpt cannot be read: Input/output error")
+
+
 def _hang(_: CellFolder) -> None:
     time.sleep(600)
 
@@ -128,6 +135,8 @@ DEEDS = {
     "kill_once": _kill_once,
     "crash": lambda folder: os.kill(os.getpid(), signal.SIGSEGV),
     "leave": lambda folder: sys.exit(3),
+    "leave_with_words": lambda folder: sys.exit("training ended too early"),
+    "give_up_once": _give_up_once,
     "hang": _hang,
     "hang_hard": _hang_hard,
     "fork": _fork,

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models.backbone import Backbone, BackboneSettings, build
+from models.backbone import Backbone
 from models.expire_span import Method, Settings
 from models.mixer import Context, Sizes
+from models.registry import load_file
 from models.state import LayerState
 
-T, VOCABULARY = 8, 13
+toy = load_file(Path(__file__).with_name("toy_models.py"))
+T, VOCABULARY = toy.T, toy.VOCABULARY
 
 
 def make(**settings: Any) -> Backbone:
-    torch.manual_seed(1)
-    backbone = BackboneSettings(layers=3, width=16, feedforward=24, heads=2)
-    values = Settings(**{"max_span": 60, "ramp": 4, "initial_fraction": 0.2, **settings})
-    model = build("expire_span", values, backbone, T, nn.Embedding(VOCABULARY, 16), nn.Linear(16, VOCABULARY))
+    values = {"max_span": 60, "ramp": 4, "initial_fraction": 0.2, **settings}
+    model: Backbone = toy.make("expire_span", values, layers=3)
     for block in model.layers():
         nn.init.normal_(block.mixer.predictor.weight, std=0.4)  # type: ignore[union-attr,arg-type]
     return model.double()
 
 
 def read(model: Backbone, tokens: Tensor, **extra: Any) -> tuple[Tensor, list[LayerState]]:
-    state, outputs = model.init_state(tokens.shape[0]), []
-    for start in range(0, tokens.shape[1], T):
-        output = model(tokens[:, start : start + T], state, **extra)
-        state = output.state
-        outputs.append(output.y)
-    return torch.cat(outputs, dim=1), state
+    outputs, state = toy.read(model, tokens, **extra)
+    return toy.logits(outputs), state
 
 
 def test_spans_begin_at_the_given_fraction_of_the_longest() -> None:
@@ -80,7 +77,7 @@ def test_each_row_keeps_its_own_memories_and_the_newest_stand_at_the_right() -> 
 
 
 def test_alive_slots_are_those_that_a_later_query_may_still_see() -> None:
-    model = make(initial_fraction=0.02, ramp=1).eval()
+    model = make(initial_fraction=0.005, ramp=1).eval()
     with torch.no_grad():
         _, state = read(model, torch.randint(VOCABULARY, (2, 6 * T)))
     mixer = model.layers()[0].mixer
@@ -130,6 +127,31 @@ def test_a_dropped_layer_passes_its_input_on_and_its_memory_advances() -> None:
     assert torch.equal(output.y, model.head(model.encoder(tokens)))
     assert torch.equal(output.state[2]["memory"][:, -T:], model.encoder(tokens).detach())
     assert not any(mixer.skips(context) for mixer in mixers if not mixer.train(False))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("pre_norm", [False, True], ids=["post", "pre"])
+def test_a_dropped_layers_spans_are_charged_all_the_same(pre_norm: bool) -> None:
+    values = {"max_span": 30, "ramp": 6, "initial_fraction": 0.2, "coefficient": 0.5}
+    dropping = toy.moved(toy.make("expire_span", {**values, "layer_drop": 0.999}, pre_norm=pre_norm)).train()
+    never = toy.moved(toy.make("expire_span", values, pre_norm=pre_norm)).train()
+    tokens = torch.randint(VOCABULARY, (2, T))
+    output = dropping(tokens, dropping.init_state(2), randomness=0.3)
+    assert torch.equal(output.y, dropping.head(dropping.norm(dropping.encoder(tokens)))), "all layers are to be dropped"
+    assert float(output.aux_loss.detach()) < -1e-3
+    output.aux_loss.backward()
+    for number, block in enumerate(dropping.layers()):
+        # A dropped layer passes its input on, so each layer of the other model is given the embedding, alone.
+        norm = never.layers()[number].norm1 if pre_norm else nn.Identity()
+        context = Context(norm, layer=number, shared=never.shared, randomness=0.3)
+        other = never.layers()[number].mixer
+        mixed = other(never.encoder(tokens), other.init_state(2), context)
+        assert mixed.aux_loss is not None
+        mixed.aux_loss.backward()
+        for name in ("predictor.weight", "predictor.bias"):
+            expected = other.get_parameter(name).grad
+            assert expected is not None
+            assert float(expected.abs().max()) > 1e-4
+            torch.testing.assert_close(block.mixer.get_parameter(name).grad, expected, rtol=0, atol=1e-12)
 
 
 def test_the_loss_charges_pairs_on_the_ramp_and_nothing_else() -> None:

@@ -2,48 +2,64 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.adaptive_span import RESERVE
 from models.adaptive_span import Method as AdaptiveSpan
 from models.backbone import Backbone, BackboneSettings, build
 from models.errors import SettingsError, Unsupported
-from models.registry import METHODS
+from models.registry import METHODS, load_file
 
-T, VOCABULARY = 8, 13
+toy = load_file(Path(__file__).with_name("toy_models.py"))
+T, VOCABULARY = toy.T, toy.VOCABULARY
 
 
-def make(method: str, backbone: BackboneSettings | None = None, **settings: Any) -> Backbone:
-    backbone = backbone or BackboneSettings(layers=2, width=16, feedforward=24, heads=2)
-    values = METHODS.load(method).Settings(**settings)
-    width = backbone.width
-    return build(method, values, backbone, T, nn.Embedding(VOCABULARY, width), nn.Linear(width, VOCABULARY))
+def make(method: str, **settings: Any) -> Backbone:
+    return toy.make(method, settings)
 
 
 @pytest.mark.parametrize("method", METHODS.names())
 def test_parameter_counts_are_within_ten_per_cent_of_transformer_xl(method: str) -> None:
-    backbone = BackboneSettings(layers=4, width=128, feedforward=512, heads=4)
-
-    def count(name: str, **settings: Any) -> int:
-        return sum(parameter.numel() for parameter in make(name, backbone, **settings).parameters())
+    def count(name: str) -> int:
+        model = toy.make(name, layers=4, width=128, feedforward=512, heads=4)
+        return sum(parameter.numel() for parameter in model.parameters())
 
     assert count(method) == pytest.approx(count("transformer_xl"), rel=0.1)
 
 
 def test_pre_norm_starts_with_smaller_output_projections() -> None:
-    torch.manual_seed(0)
-    post = make("transformer_xl", BackboneSettings(layers=8, width=64, feedforward=128, heads=2))
-    torch.manual_seed(0)
-    pre = make("transformer_xl", BackboneSettings(layers=8, width=64, feedforward=128, heads=2, pre_norm=True))
+    post, pre = (toy.make("transformer_xl", layers=8, width=64, feedforward=128, pre_norm=pre) for pre in (False, True))
     for name in ("mixer.project.output.weight", "contract.weight", "contract.bias"):
         ratio = post.layers()[0].get_parameter(name) / pre.layers()[0].get_parameter(name)
         torch.testing.assert_close(ratio, torch.full_like(ratio, 4.0))
     same = ("mixer.project.value.weight", "expand.weight")
     assert all(torch.equal(post.layers()[3].get_parameter(n), pre.layers()[3].get_parameter(n)) for n in same)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("full_attention", {"max_span": 150}),
+        ("transformer_xl", {"memory_length": 150}),
+        ("adaptive_span", {"max_span": 150}),
+        ("compressive", {"memory_length": 100, "compress_size": 200}),
+        ("expire_span", {"max_span": 150}),
+    ],
+)
+def test_position_scale_is_the_standard_deviation_of_the_first_position_vectors(
+    method: str, settings: dict[str, Any]
+) -> None:
+    def first(**extra: float) -> Tensor:
+        model: Backbone = toy.make(method, {**settings, **extra}, block_length=100, width=64)
+        return model.shared.get_parameter("p").detach()  # type: ignore[union-attr]
+
+    assert float(first().std()) == pytest.approx(1.0, rel=0.05)
+    assert float(first(position_scale=0.25).std()) == pytest.approx(0.25, rel=0.05)
 
 
 def test_adaptive_span_computes_and_caches_only_what_some_head_can_reach() -> None:

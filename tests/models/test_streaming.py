@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.backbone import Backbone, BackboneSettings, build
-from models.registry import METHODS
+from models.backbone import Backbone
+from models.registry import METHODS, load_file
 from models.state import join_rows, reset_rows, rows, state_bytes
 
-T = 12
-VOCABULARY = 11
+toy = load_file(Path(__file__).with_name("toy_models.py"))
+
+T, VOCABULARY = 12, toy.VOCABULARY
 # Settings small enough that every memory fills, moves on and is dropped within the test's stream.
 VARIANTS: dict[str, list[dict[str, object]]] = {
     "full_attention": [{}, {"max_span": 29}, {"memory": "none"}, {"max_span": 7, "positions": "none"}],
@@ -29,30 +32,13 @@ CASES = [
 
 
 def make(name: str, settings: dict[str, object], pre_norm: bool) -> Backbone:
-    torch.manual_seed(3)
-    backbone = BackboneSettings(layers=2, width=16, feedforward=24, heads=2, head_dim=6, pre_norm=pre_norm)
-    values = METHODS.load(name).Settings(**settings)
-    model = build(name, values, backbone, T, nn.Embedding(VOCABULARY, 16), nn.Linear(16, VOCABULARY)).double().eval()
-    for parameter in model.parameters():  # away from initial values that hide a term, such as w = 0
-        parameter.data.add_(0.3 * torch.randn_like(parameter))
-    model.after_step()
-    return model
+    return toy.moved(toy.make(name, settings, T, head_dim=6, pre_norm=pre_norm))
 
 
-def read(model: Backbone, tokens: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
-    """Logits [B, n, V] and the summed auxiliary loss of a stream read in pieces of the given sizes."""
-    state, outputs, losses, start = model.init_state(tokens.shape[0]), [], [], 0
-    for size in sizes:
-        output = model(tokens[:, start : start + size], state)
-        state, start = output.state, start + size
-        outputs.append(output.y)
-        losses.append(output.aux_loss)
-    assert start == tokens.shape[1]
-    return torch.cat(outputs, dim=1), torch.stack(losses).sum()
-
-
-def pieces(total: int, size: int) -> list[int]:
-    return [size] * (total // size) + ([total % size] if total % size else [])
+def read(model: Backbone, tokens: Tensor, size: int = T) -> tuple[Tensor, Tensor]:
+    """Logits [B, n, V] and the summed auxiliary loss of a stream read in pieces of a size."""
+    outputs, _ = toy.read(model, tokens, toy.blocks(tokens.shape[1], size))
+    return toy.logits(outputs), torch.stack([output.aux_loss for output in outputs]).sum()
 
 
 @pytest.mark.parametrize(("name", "settings", "pre_norm"), CASES)
@@ -60,9 +46,9 @@ def test_pieces_of_1_7_and_T_give_the_same_outputs_and_losses(name: str, setting
     model = make(name, settings, pre_norm)
     tokens = torch.randint(VOCABULARY, (2, 7 * T))
     with torch.no_grad():
-        whole, loss = read(model, tokens, pieces(7 * T, T))
+        whole, loss = read(model, tokens)
         for size in (1, 7):
-            again, piecewise = read(model, tokens, pieces(7 * T, size))
+            again, piecewise = read(model, tokens, size)
             torch.testing.assert_close(again, whole, rtol=0, atol=1e-9)
             torch.testing.assert_close(piecewise, loss, rtol=1e-9, atol=1e-12)
 
@@ -76,8 +62,8 @@ def test_the_past_does_not_move_when_the_future_changes(name: str, settings: dic
     other = 1 + torch.randint(VOCABULARY - 1, changed[:, moment:].shape)
     changed[:, moment:] = (changed[:, moment:] + other) % VOCABULARY
     with torch.no_grad():
-        before, _ = read(model, tokens, pieces(4 * T, T))
-        after, _ = read(model, changed, pieces(4 * T, T))
+        before, _ = read(model, tokens)
+        after, _ = read(model, changed)
     torch.testing.assert_close(after[:, :moment], before[:, :moment], rtol=0, atol=1e-12)
     assert (after[:, moment] - before[:, moment]).abs().max() > 1e-6
 
@@ -94,8 +80,8 @@ def test_a_row_reads_the_same_alone_reset_or_beside_others(name: str, settings: 
         state = reset_rows(split, model.init_state(3), torch.tensor([False, True, False]))
         together = model(tokens[:, 3 * T : 4 * T], state)
         together = model(tokens[:, 4 * T :], together.state).y
-        fresh, _ = read(model, tokens[1:2, 3 * T :], [T, T])
-        kept, _ = read(model, tokens[2:3], [T] * 5)
+        fresh, _ = read(model, tokens[1:2, 3 * T :])
+        kept, _ = read(model, tokens[2:3])
     torch.testing.assert_close(together[1:2], fresh[:, T:], rtol=0, atol=1e-9)
     torch.testing.assert_close(together[2:3], kept[:, 4 * T :], rtol=0, atol=1e-9)
 

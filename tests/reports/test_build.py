@@ -3,67 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.spec import CellSpec
 from bench.store import manifest
-from bench.store.result import Result, Row
 from bench.store.statuses import Status
+from models.registry import load_file
+from reports.__main__ import main
 from reports.build import build_report
 
-CARDS: dict[str, dict[str, Any]] = {
-    "methods": {
-        "transformer_xl": {"title": "Transformer-XL"},
-        "expire_span": {"title": "Expire-Span"},
-        "full_attention": {"title": "Full attention"},
-    },
-    "tasks": {"enwik8": {"title": "enwik8", "metric": "bpb", "unit": "bits/byte", "higher_is_better": False}},
-}
+stored = load_file(Path(__file__).with_name("stored_studies.py"))
+spec = stored.spec
 
 
-def spec(method: str, seed: int, variant: str = "", rate: float = 3e-3) -> CellSpec:
-    return CellSpec(
-        task="enwik8",
-        task_label="enwik8-4M",
-        task_version=1,
-        task_settings={},
-        method=method,
-        variant=variant,
-        method_settings={},
-        impl="reference",
-        backbone={"layers": 2, "width": 64, "feedforward": 256, "heads": 2, "dropout": 0.0, "pre_norm": False},
-        train={"steps": 10, "batch_size": 4, "block_length": 8, "learning_rate": rate},
-        trainer={},
-        precision="32-true",
-        seed=seed,
-    )
+def line_of(text: str, label: str) -> str:
+    return " | ".join(stored.line_of(text, label))
 
 
 def study(folder: Path, results: Sequence[tuple[CellSpec, float | None, Status, float]]) -> Path:
     """A study whose cells have these results: spec, test bpb, status, parameters."""
-    manifest.merge(folder, [cell for cell, *_ in results], titles=CARDS)
-    for cell, value, status, parameters in results:
-        rows = [
-            Row("bpb", value, "bits/byte", "test", n=100, higher_is_better=False, context={"block_length": 8}),
-            Row("parameters", parameters, "parameters", ""),
-            Row("slots_alive", 12.5, "slots", "test"),
-        ]
-        result = Result(
-            cell.id, status, "" if status == Status.OK else "it broke", rows=rows if value is not None else []
-        )
-        manifest.cell_folder(folder, cell.id).write_result(replace(result, attempt=1, seconds=3.0))
-    return folder
-
-
-def line_of(text: str, label: str) -> str:
-    return next(line for line in text.splitlines() if line.startswith(f"| {label} "))
+    return stored.study(
+        folder,
+        [
+            stored.Stored(cell, value, status, {"parameters": parameters, "slots_alive": 12.5})
+            for cell, value, status, parameters in results
+        ],
+    )
 
 
 def test_three_seeds_give_means_intervals_and_paired_differences_best_first(tmp_path: Path) -> None:
@@ -74,7 +45,7 @@ def test_three_seeds_give_means_intervals_and_paired_differences_best_first(tmp_
     assert "2.4100 ± 0.0248" in line_of(text, "Expire-Span")
     assert "-0.1000 ± 0.0000" in line_of(text, "Expire-Span")
     assert "3 of 3" in line_of(text, "Expire-Span")
-    assert "12.5" in line_of(text, "Expire-Span")
+    assert "12.5 / -" in line_of(text, "Expire-Span")
     assert [path.name for path in files] == ["report.md", "quality.csv", "efficiency.csv", "rows.csv"]
 
 
@@ -105,6 +76,17 @@ def test_a_damaged_result_is_named_and_never_shown_as_a_number(tmp_path: Path) -
     assert "2.5000" not in text
     assert "## Damaged files" in text
     assert "result.json" in text
+
+
+def test_a_study_whose_manifest_is_lost_shows_its_results_all_the_same(tmp_path: Path) -> None:
+    folder = study(tmp_path / "s", [(spec("transformer_xl", 0), 2.5, Status.OK, 1000.0)])
+    whole, _ = build_report(folder)
+    manifest.manifest_path(folder).unlink()
+    text, _ = build_report(folder)
+    assert "| test bpb (bits/byte) ↓ |" in whole
+    assert "| test bpb (bits/byte) ↓ |" in text
+    assert "2.5000" in line_of(text, "transformer_xl"), "under its id, for its title is lost"
+    assert "s/manifest.json is missing" in text
 
 
 def test_settings_tell_groups_of_the_same_method_apart_and_variants_stand_in_the_label(tmp_path: Path) -> None:
@@ -144,6 +126,30 @@ def test_the_command_ends_with_json_imports_no_torch_and_refuses_a_missing_study
     )
     assert done.returncode == 2
     assert "there is no study" in done.stderr
+
+
+def test_a_file_in_a_studys_place_and_a_folder_in_a_results_place_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["build", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith(f"reports: there is no study in {tmp_path / 'file'}.")
+    cell = spec("transformer_xl", 0)
+    folder = study(tmp_path / "s", [(cell, 2.5, Status.OK, 1000.0)])
+    path = manifest.cell_folder(folder, cell.id).result_path
+    path.unlink()
+    path.mkdir()
+    assert main(["build", str(folder)]) == 2
+    assert capsys.readouterr().err == f"reports: {path}: Is a directory.\n"
+
+
+def test_a_page_is_printed_where_the_terminal_knows_ascii_alone(tmp_path: Path) -> None:
+    folder = study(tmp_path / "s", [(spec("transformer_xl", 0), 2.5, Status.OK, 1000.0)])
+    command = [sys.executable, "-m", "reports", "build", str(folder)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "(bits/byte) \\u2193 |" in done.stdout
+    assert "(bits/byte) ↓ |" in (folder / "report" / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["quality.csv", "rows.csv"])

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning.plugins.precision import MixedPrecision
 
 from models.registry import METHODS, load_file
 from tasks import enwik8
@@ -120,17 +119,3 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[60] == pytest.approx(1.0)
     assert rates[110] == pytest.approx(0.0)
     assert TrainSettings(schedule="constant", learning_rate=2.0).learning_rate_at(999) == 2.0
-
-
-@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
-def test_other_precisions_train(text: str, precision: str) -> None:
-    module, data = module_and_data(text, double=precision == "64-true")
-    logged = fit(module, data, precision=precision)
-    assert all(math.isfinite(entry.get("loss", 0.0)) for entry in logged)
-
-
-def test_clipping_works_with_a_loss_scale(text: str) -> None:
-    module, data = module_and_data(text, double=False, clip=0.5, steps=6, validate_every=6)
-    scaled = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))  # as 16-mixed has one on CUDA
-    logged = fit(module, data, plugins=[scaled])
-    assert math.isfinite(logged[-1]["bpb"])

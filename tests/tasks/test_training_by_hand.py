@@ -1,4 +1,4 @@
-"""Training and evaluation against a loop written out by hand in float64, and dropout site by site.
+"""Training and evaluation against a loop written out by hand in float64.
 
 The loop reads every row alone, with a memory of its own that begins anew where the row does, so that it shares nothing
 with the module's handling of states; u and the learning rates are computed here.
@@ -8,32 +8,27 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from torch.nn import functional
 
-from models.backbone import Backbone, BackboneSettings, build
-from models.registry import METHODS
+from models.backbone import Backbone
+from models.registry import METHODS, load_file
 from models.state import State, detach
 from tasks import enwik8
 from tasks.randomness import derive, uniform
-from tasks.stream import StreamBatch, StreamData
+from tasks.stream import Position, Source, StreamBatch, StreamData, StreamTask
 from tasks.stream_module import StreamModule
 from tasks.train_settings import TrainSettings
 
+toy = load_file(Path(__file__).with_name("toy_training.py"))
+
 SEED = 3
-METHOD_SETTINGS: dict[str, dict[str, Any]] = {
-    "full_attention": {"max_span": 20},
-    "transformer_xl": {"memory_length": 12},
-    "adaptive_span": {"max_span": 24, "ramp": 4, "coefficient": 0.02, "initial_ratio": 0.3, "trim_step": 4},
-    "compressive": {"memory_length": 8, "compress_size": 16},
-    "expire_span": {"max_span": 40, "ramp": 4, "coefficient": 0.02, "noisy": True, "layer_drop": 0.3},
-}
+TASK = cast(StreamTask, enwik8)
 # Every row of training is 90 bytes and begins anew after 10 or 11 blocks of 8; validation is 3 blocks long.
 TRAIN = TrainSettings(
     steps=16,
@@ -61,41 +56,49 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> enwik8.Settings:
     return enwik8.Settings(path=str(path))
 
 
-def make_model(task: enwik8.Settings, method: str, dropout: float = 0.0) -> Backbone:
-    torch.manual_seed(5)
-    backbone = BackboneSettings(layers=2, width=16, feedforward=24, heads=2, dropout=dropout)
-    settings = METHODS.load(method).Settings(**METHOD_SETTINGS.get(method, {}))
-    head = enwik8.head(task, backbone.width)
-    return build(method, settings, backbone, TRAIN.block_length, enwik8.encoder(task, backbone.width), head).double()
+class WeightedSource:
+    """The blocks of a source with random weights: fractions, some of them 0; in every fifth block they add up to less
+    than 1, and every fifth has none."""
+
+    blocks = None
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.start = source, source.start
+
+    def read(self, position: Position) -> StreamBatch:
+        batch = self.source.read(position)
+        begin = int(batch.position["byte"][0])
+        draw = torch.Generator().manual_seed(begin)
+        weights = 2 * torch.rand(batch.weights.shape, generator=draw, dtype=torch.double)
+        weights = weights * (torch.rand(weights.shape, generator=draw) < 0.7)
+        scale = {1: 0.6 / float(weights.sum()), 3: 0.0}.get(begin // TRAIN.block_length % 5, 1.0)
+        return replace(batch, weights=scale * weights)
+
+
+class Weighted:
+    """The task enwik8, with random weights in training."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(enwik8, name)
+
+    def training_source(self, settings: enwik8.Settings, train: TrainSettings, seed: int, rows: range) -> Source:
+        return WeightedSource(enwik8.training_source(settings, train, seed, rows))
 
 
 @dataclass
 class Trained:
-    """What training gave: the model, and per step the mean nats and the learning rate."""
+    """What training gave: the model, and for every step with targets what is logged of it."""
 
     model: Backbone
-    losses: list[float]
-    rates: list[float]
+    logged: list[dict[str, float]]
 
 
-def trained_by_module(model: Backbone, task: enwik8.Settings, train: TrainSettings) -> tuple[Trained, StreamModule]:
-    module = StreamModule(copy.deepcopy(model), train, lambda: enwik8.scorer(task, train), SEED)
-    logged: list[dict[str, float]] = []
-    module._write = lambda figures, split="train": logged.append(figures)  # type: ignore[method-assign]
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        max_epochs=-(-train.steps // train.validate_every),
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, datamodule=StreamData(enwik8, task, train, SEED))
-    steps = [figures for figures in logged if "loss" in figures]
-    losses, rates = ([figures[name] for figures in steps] for name in ("loss", "learning_rate"))
-    return Trained(module.model, losses, rates), module
+def trained_by_module(
+    model: Backbone, settings: enwik8.Settings, train: TrainSettings, task: StreamTask = TASK
+) -> tuple[Trained, StreamModule]:
+    module = StreamModule(copy.deepcopy(model), train, lambda: task.scorer(settings, train), SEED)
+    logged = toy.fit(module, StreamData(task, settings, train, SEED))
+    return Trained(module.model, [figures for figures in logged if "loss" in figures]), module
 
 
 def learning_rate(train: TrainSettings, step: int) -> float:
@@ -104,11 +107,6 @@ def learning_rate(train: TrainSettings, step: int) -> float:
         return train.learning_rate * (step + 1) / train.warmup_steps
     share = (step - train.warmup_steps) / (train.steps - train.warmup_steps)
     return train.learning_rate * (1 + math.cos(math.pi * share)) / 2
-
-
-def nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """Negative log-likelihood of every target, [B, T]."""
-    return -logits.log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
 
 
 def update(model: Backbone, optimiser: torch.optim.Optimizer, train: TrainSettings, step: int) -> float:
@@ -126,58 +124,57 @@ def update(model: Backbone, optimiser: torch.optim.Optimizer, train: TrainSettin
     return norm
 
 
-def trained_by_hand(model: Backbone, task: enwik8.Settings, train: TrainSettings) -> Trained:
-    """Every row read alone; the auxiliary loss is the rows' mean."""
+def trained_by_hand(
+    model: Backbone, settings: enwik8.Settings, train: TrainSettings, task: StreamTask = TASK
+) -> Trained:
+    """Every row read alone; the auxiliary loss and the statistics are the rows' means."""
     model = copy.deepcopy(model).train()
     optimiser = OPTIMISERS[train.optimiser](model.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay)
-    source = enwik8.training_source(task, train, SEED, range(train.batch_size))
+    source = task.training_source(settings, train, SEED, range(train.batch_size))
     position = source.start()
     memory: list[State] = [model.init_state(1) for _ in range(train.batch_size)]
-    done = Trained(model, [], [])
-    norms, resets = [], []
+    done = Trained(model, [])
+    norms, resets, sums = [], [], []
     for step in range(train.steps):
         batch = source.read(position)
         position = batch.position
         u = uniform(SEED, "step", step, "shared")
-        summed = 0.0
+        weights = float(batch.weights.sum())
+        summed, statistics = 0.0, []
         for row in range(train.batch_size):
             if batch.reset[row]:
                 memory[row] = model.init_state(1)
             output = model(batch.inputs[row : row + 1], memory[row], u)
             memory[row] = detach(output.state)
-            loss = nats(output.y, batch.targets[row : row + 1]).sum()
-            (loss / batch.targets.numel() + output.aux_loss / train.batch_size).backward()
+            loss = (toy.nats(output.y, batch.targets[row : row + 1]) * batch.weights[row]).sum()
+            if weights > 0:
+                (loss / max(weights, 1.0) + output.aux_loss / train.batch_size).backward()
             summed += float(loss.detach())
-        norms.append(update(model, optimiser, train, step))
+            statistics.append(output.statistics)
         resets.append(int(batch.reset.sum()))
-        done.losses.append(summed / batch.targets.numel())
-        done.rates.append(learning_rate(train, step))
+        sums.append(weights)
+        if weights > 0:
+            norms.append(update(model, optimiser, train, step))
+            means = {name: sum(float(row[name]) for row in statistics) / len(statistics) for name in statistics[0]}
+            logged = {"loss": summed / weights, "learning_rate": learning_rate(train, step), **means}
+            done.logged.append({"step": step + 1, **logged})
     if train.clip:
         assert max(norms) > train.clip, "some steps are to be clipped"
     assert any(0 < rows < train.batch_size for rows in resets), "some rows are to begin anew while others go on"
+    if task is not TASK:
+        assert {weights == 0 for weights in sums} == {0 < weights < 1 for weights in sums} == {True, False}
     return done
-
-
-@torch.no_grad()
-def bits_per_byte(model: Backbone, text: Tensor, train: TrainSettings) -> float:
-    """A split read from beginning to end in its rows, each alone, without noise."""
-    model.eval()
-    targets = len(text) - 1
-    per_row = -(-targets // train.evaluation_batch_size)
-    summed = 0.0
-    for begin in range(0, targets, per_row):
-        end, memory = min(begin + per_row, targets), model.init_state(1)
-        for at in range(begin, end, train.block_length):
-            stop = min(at + train.block_length, end)
-            output = model(text[None, at:stop].long(), memory)
-            memory = output.state
-            summed += float(nats(output.y, text[None, at + 1 : stop + 1].long()).sum())
-    return summed / math.log(2) / targets
 
 
 def assert_same_weights(model: Backbone, expected: Backbone) -> None:
     for name, tensor in expected.state_dict().items():
         assert torch.allclose(model.state_dict()[name], tensor, rtol=0, atol=1e-9), name
+
+
+def assert_same_logs(trained: Trained, expected: Trained) -> None:
+    assert len(trained.logged) == len(expected.logged)
+    for ours, theirs in zip(trained.logged, expected.logged, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-9)
 
 
 def changed(**changes: Any) -> TrainSettings:
@@ -186,16 +183,30 @@ def changed(**changes: Any) -> TrainSettings:
 
 @pytest.mark.parametrize("method", METHODS.names())
 def test_training_and_evaluation_are_what_a_loop_over_single_rows_gives(task: enwik8.Settings, method: str) -> None:
-    model = make_model(task, method)
+    model = toy.make_model(task, method)
     expected = trained_by_hand(model, task, TRAIN)
     trained, module = trained_by_module(model, task, TRAIN)
-    assert trained.losses == pytest.approx(expected.losses, abs=1e-9)
-    assert trained.rates == pytest.approx(expected.rates, abs=1e-15)
+    assert_same_logs(trained, expected)
     assert_same_weights(trained.model, expected.model)
 
     text = enwik8.part(task, "validation")
-    assert module.scores[0].value == pytest.approx(bits_per_byte(expected.model, text, TRAIN), abs=1e-9)
+    assert module.scores[0].value == pytest.approx(toy.bits_per_byte(expected.model, text, TRAIN), abs=1e-9)
     assert module.scores[0].n == len(text) - 1
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+@pytest.mark.parametrize("method", ["transformer_xl", "adaptive_span", "expire_span"])
+def test_the_loss_is_the_weighted_sum_over_the_summed_weights_or_one(
+    task: enwik8.Settings, method: str, accumulation: int
+) -> None:
+    train = changed(accumulation=accumulation)
+    model = toy.make_model(task, method)
+    weighted = cast(StreamTask, Weighted())
+    expected = trained_by_hand(model, task, train, weighted)
+    trained, _ = trained_by_module(model, task, train, weighted)
+    assert 0 < len(expected.logged) < train.steps
+    assert_same_logs(trained, expected)
+    assert_same_weights(trained.model, expected.model)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +214,7 @@ def test_training_and_evaluation_are_what_a_loop_over_single_rows_gives(task: en
 )
 def test_optimiser_steps_are_pytorchs(task: enwik8.Settings, changes: dict[str, Any]) -> None:
     train = changed(**changes)
-    model = make_model(task, "transformer_xl")
+    model = toy.make_model(task, "transformer_xl")
     expected = trained_by_hand(model, task, train)
     trained, _ = trained_by_module(model, task, train)
     assert_same_weights(trained.model, expected.model)
@@ -212,7 +223,7 @@ def test_optimiser_steps_are_pytorchs(task: enwik8.Settings, changes: dict[str, 
 @pytest.mark.parametrize("method", METHODS.names())
 def test_dropout_is_drawn_anew_at_every_step_from_seed_and_step(task: enwik8.Settings, method: str) -> None:
     train = changed(steps=6, validate_every=6)  # no row begins anew in so few
-    model = make_model(task, method, dropout=0.3)
+    model = toy.make_model(task, method, dropout=0.3)
     trained, _ = trained_by_module(model, task, train)
 
     expected = copy.deepcopy(model).train()
@@ -231,28 +242,5 @@ def test_dropout_is_drawn_anew_at_every_step_from_seed_and_step(task: enwik8.Set
         (loss + output.aux_loss).backward()
         update(expected, optimiser, train, step)
         losses.append(float(loss.detach()))
-    assert trained.losses == pytest.approx(losses, abs=1e-9)
+    assert [figures["loss"] for figures in trained.logged] == pytest.approx(losses, abs=1e-9)
     assert_same_weights(trained.model, expected)
-
-
-@pytest.mark.parametrize("method", METHODS.names())
-@pytest.mark.parametrize("site", ["attention", "feedforward"])
-def test_dropout_acts_at_each_site_by_itself_and_in_training_only(
-    task: enwik8.Settings, method: str, site: str
-) -> None:
-    model = make_model(task, method, dropout=0.3).eval()
-    for block in model.layers():
-        (block.mixer if site == "attention" else block.dropout).train()
-    source = enwik8.training_source(task, TRAIN, SEED, range(TRAIN.batch_size))
-    first = source.read(source.start())
-    second = source.read(first.position)
-
-    def outputs(seed: int) -> Tensor:
-        torch.manual_seed(seed)
-        state = model(first.inputs, model.init_state(TRAIN.batch_size), 0.9).state
-        return model(second.inputs, state, 0.9).y
-
-    assert not torch.allclose(outputs(0), outputs(1), rtol=0, atol=1e-3)
-    assert torch.equal(outputs(0), outputs(0))
-    model.eval()
-    assert torch.equal(outputs(0), outputs(1))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
-from models.backbone import BackboneSettings, build
+from models.backbone import Backbone, BackboneSettings, build
 from models.registry import METHODS
 from tasks import enwik8
 from tasks.stream import StreamData
@@ -19,23 +21,32 @@ from tasks.train_settings import TrainSettings
 METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "full_attention": {"max_span": 20},
     "transformer_xl": {"memory_length": 12},
-    "adaptive_span": {"max_span": 24, "ramp": 4, "coefficient": 0.01, "trim_step": 4},
+    "adaptive_span": {"max_span": 24, "ramp": 4, "coefficient": 0.02, "initial_ratio": 0.3, "trim_step": 4},
     "compressive": {"memory_length": 8, "compress_size": 16},
-    "expire_span": {"max_span": 40, "ramp": 4, "coefficient": 1e-3, "noisy": True, "layer_drop": 0.3},
+    "expire_span": {"max_span": 40, "ramp": 4, "coefficient": 0.02, "noisy": True, "layer_drop": 0.3},
 }
+
+
+def make_model(
+    task: enwik8.Settings, method: str, block_length: int = 8, dropout: float = 0.0, double: bool = True
+) -> Backbone:
+    """Two small layers of a method, the same at every call."""
+    torch.manual_seed(5)
+    backbone = BackboneSettings(layers=2, width=16, feedforward=24, heads=2, dropout=dropout)
+    values = METHODS.load(method).Settings(**METHOD_SETTINGS.get(method, {}))
+    model = build(method, values, backbone, block_length, enwik8.encoder(task, 16), enwik8.head(task, 16))
+    return model.double() if double else model
 
 
 def module_and_data(
     text: str, method: str = "expire_span", double: bool = True, dropout: float = 0.1, **train: Any
 ) -> tuple[StreamModule, StreamData]:
+    """What trains a small model on a file, and the file's blocks; `train` changes single training settings."""
     base = {"steps": 12, "batch_size": 8, "block_length": 8, "learning_rate": 1e-2, "validate_every": 5, "log_every": 2}
     settings = TrainSettings(**{**base, **train})
     task = enwik8.Settings(path=text)
-    torch.manual_seed(5)
-    backbone = BackboneSettings(layers=2, width=16, feedforward=24, heads=2, dropout=dropout)
-    values = METHODS.load(method).Settings(**METHOD_SETTINGS.get(method, {}))
-    model = build(method, values, backbone, settings.block_length, enwik8.encoder(task, 16), enwik8.head(task, 16))
-    module = StreamModule(model.double() if double else model, settings, lambda: enwik8.scorer(task, settings), seed=3)
+    model = make_model(task, method, settings.block_length, dropout, double)
+    module = StreamModule(model, settings, lambda: enwik8.scorer(task, settings), seed=3)
     return module, StreamData(enwik8, task, settings, seed=3)
 
 
@@ -58,12 +69,10 @@ class StopAt(pl.Callback):
             raise Stop
 
 
-def fit(module: StreamModule, data: StreamData, *callbacks: pl.Callback, **extra: Any) -> list[dict[str, float]]:
-    """Trains to the end and returns what was logged."""
-    logged: list[dict[str, float]] = []
-    module._write = lambda figures, split="train": logged.append({"step": module.step, **figures})  # type: ignore[method-assign]
+def make_trainer(module: StreamModule, *callbacks: pl.Callback, **extra: Any) -> pl.Trainer:
+    """A trainer of the rest of the module's steps, as a cell has one; `extra` are further arguments of it."""
     train = module.settings
-    trainer = pl.Trainer(
+    return pl.Trainer(
         accelerator="cpu",
         logger=False,
         callbacks=list(callbacks),
@@ -75,8 +84,36 @@ def fit(module: StreamModule, data: StreamData, *callbacks: pl.Callback, **extra
         enable_model_summary=False,
         **extra,
     )
-    trainer.fit(module, datamodule=data)
+
+
+def fit(module: StreamModule, data: StreamData, *callbacks: pl.Callback, **extra: Any) -> list[dict[str, float]]:
+    """Trains to the end and returns what was logged."""
+    logged: list[dict[str, float]] = []
+    module._write = lambda figures, split="train": logged.append({"step": module.step, **figures})  # type: ignore[method-assign]
+    make_trainer(module, *callbacks, **extra).fit(module, datamodule=data)
     return logged
+
+
+def nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood of every target, [B, T]."""
+    return -logits.log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
+
+
+@torch.no_grad()
+def bits_per_byte(model: Backbone, text: Tensor, train: TrainSettings) -> float:
+    """A split read from beginning to end in its rows, each alone, without noise: what evaluation is to give."""
+    model.eval()
+    targets = len(text) - 1
+    per_row = -(-targets // train.evaluation_batch_size)
+    summed = 0.0
+    for begin in range(0, targets, per_row):
+        end, memory = min(begin + per_row, targets), model.init_state(1)
+        for at in range(begin, end, train.block_length):
+            stop = min(at + train.block_length, end)
+            output = model(text[None, at:stop].long(), memory)
+            memory = output.state
+            summed += float(nats(output.y, text[None, at + 1 : stop + 1].long()).sum())
+    return summed / math.log(2) / targets
 
 
 def write_text(folder: Path) -> str:

@@ -11,12 +11,12 @@ import torch
 
 from bench import checkpoints
 from bench.cell import build_parts
-from bench.plugins import ROOT
 from bench.spec import CellSpec, TrainerSettings
 from bench.store import manifest
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
 from models.backbone import BackboneSettings
+from models.checkout import CHECKOUT
 from models.registry import METHODS, content_hash
 from tasks import enwik8
 from tasks.train_settings import TrainSettings
@@ -157,7 +157,7 @@ def write_probe(folder: Path) -> Path:
 
 def entry_of(plugin: Path) -> dict[str, str]:
     """A plugin as it stands in a cell's spec."""
-    place = os.path.relpath(plugin.resolve(), ROOT)
+    place = os.path.relpath(plugin.resolve(), CHECKOUT)
     return {"kind": "method", "id": plugin.stem, "path": place, "sha256": content_hash(plugin)}
 
 

@@ -65,6 +65,16 @@ def test_a_replaced_timeout_goes_on(tmp_path: Path) -> None:
     assert folder.checkpoints.exists()
 
 
+def test_a_cell_whose_process_died_goes_on(tmp_path: Path) -> None:
+    folder = finished_cell(tmp_path / "a")
+    folder.write_result(Result("a", Status.ERROR, "killed by SIGKILL", died=True))
+    assert attempt.begin(folder, folder.result_digest()) == []
+    assert not attempt.note(folder, "code", {}).fresh
+    assert (folder.checkpoints / "last.ckpt").read_bytes() == b"weights"
+    assert len(folder.records()) == 2
+    assert (folder.attempts / "1" / "result.json").exists()
+
+
 def test_a_timeout_of_other_code_starts_afresh(tmp_path: Path) -> None:
     folder = finished_cell(tmp_path / "a", Status.TIMEOUT)
     assert attempt.begin(folder, folder.result_digest(), afresh=True) == []
@@ -125,7 +135,7 @@ def test_code_that_changed_on_the_way_gives_a_fingerprint_that_no_code_has(tmp_p
     noted = attempt.note(folder, "new", {})
     assert noted.fingerprints == ["old", "new"]
     assert noted.fingerprint not in (None, "old", "new")
-    result = noted.complete(Result("a", Status.OK), 1.0)
+    result = noted.complete(Result("a", Status.ERROR), 1.0)
     assert result.provenance["fingerprints"] == ["old", "new"]
     assert result.provenance["fingerprint"] == noted.fingerprint
 

@@ -11,8 +11,10 @@ import pytest
 from bench.store import attempt
 from bench.store.cell_folder import CellFolder
 from bench.store.damaged import DamagedFile
-from bench.store.result import Result
+from bench.store.result import Result, Row
 from bench.store.statuses import Status
+
+ROWS = [Row("bpb", 1.5, "bits/byte", "test")]
 
 
 def record(step: int) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def finished_cell(path: Path, status: Status = Status.ERROR) -> CellFolder:
     folder.log_path.write_text("the first attempt's log")
     folder.checkpoints.mkdir()
     (folder.checkpoints / "last.ckpt").write_bytes(b"weights")
-    folder.write_result(Result(folder.cell, status, "of the first attempt"))
+    folder.write_result(Result(folder.cell, status, "of the first attempt", rows=ROWS))
     return folder
 
 
@@ -37,7 +39,7 @@ def test_a_result_is_there_only_when_it_was_written(tmp_path: Path) -> None:
     folder.create({"task": "toy"})
     assert folder.result() is None
     assert not folder.started()
-    folder.write_result(Result("a", Status.OK))
+    folder.write_result(Result("a", Status.OK, rows=ROWS))
     written = folder.result()
     assert written is not None
     assert written.status is Status.OK
@@ -51,7 +53,7 @@ def test_a_killed_write_of_a_result_leaves_none_or_all_of_it(tmp_path: Path, kil
         return folder
 
     for folder, finished in killed_at_every_line(
-        prepare, lambda folder: folder.write_result(Result(folder.cell, Status.OK))
+        prepare, lambda folder: folder.write_result(Result(folder.cell, Status.OK, rows=ROWS))
     ):
         result = folder.result()
         assert result is None or result.status is Status.OK
@@ -62,8 +64,8 @@ def test_another_cells_result_is_refused_and_is_damage_where_it_lies(tmp_path: P
     folder = CellFolder(tmp_path / "a")
     folder.create({})
     with pytest.raises(ValueError, match="b"):
-        folder.write_result(Result("b", Status.OK))
-    folder.result_path.write_text(json.dumps(Result("b", Status.OK).to_json()))
+        folder.write_result(Result("b", Status.OK, rows=ROWS))
+    folder.result_path.write_text(json.dumps(Result("b", Status.OK, rows=ROWS).to_json()))
     with pytest.raises(DamagedFile, match="it is the result of b"):
         folder.result()
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench.store import atomic, heartbeat
 from bench.store import claim as claim_module
-from bench.store import heartbeat
 from bench.store.cell_folder import CellFolder
 from bench.store.claim import claim, is_held, is_locked
+from bench.store.damaged import read_json
 from bench.store.heartbeat import Heartbeat, Watch
 
 HOLDER = """
@@ -266,6 +270,81 @@ def test_a_process_that_stood_still_notices_that_its_cell_was_taken(
     beat = heartbeat.read(folder.heartbeat_path)
     assert beat is not None
     assert beat.claimant == "somebody"
+
+
+class Failing:
+    """Stands in for a function, and raises EIO while `broken`."""
+
+    def __init__(self, real: Callable[..., Any]) -> None:
+        self.real, self.broken, self.failures = real, False, 0
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        if self.broken:
+            self.failures += 1
+            raise OSError(errno.EIO, "Input/output error")
+        return self.real(*arguments, **options)
+
+
+@pytest.fixture(params=["read", "write"])
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Failing:
+    """What reads or what writes heartbeats, made to fail on demand."""
+    monkeypatch.setattr(claim_module, "BEAT_S", 0.05)
+    module, name = (heartbeat, "read_json") if request.param == "read" else (atomic, "write_json")
+    failing = Failing(getattr(module, name))
+    monkeypatch.setattr(module, name, failing)
+    return failing
+
+
+def counter_on(folder: CellFolder) -> int:
+    """The beats so far, read past what fails."""
+    return int(json.loads(folder.heartbeat_path.read_text())["counter"])
+
+
+def test_a_disk_that_does_not_answer_for_a_while_does_not_end_the_heartbeat(folder: CellFolder, disk: Failing) -> None:
+    lost = threading.Event()
+    held = claim(folder, on_lost=lost.set)
+    assert held is not None
+    disk.broken = True
+    deadline = time.monotonic() + 5
+    while disk.failures < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert disk.failures >= 3, "it tries again and again"
+    before = counter_on(folder)
+    disk.broken = False
+    while counter_on(folder) <= before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert counter_on(folder) > before, "and goes on when it answers again"
+    assert not lost.is_set()
+    held.release()
+
+
+def test_a_process_without_a_heartbeat_for_too_long_gives_way(
+    folder: CellFolder, disk: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim_module, "STILL_S", 0.5)
+    lost = threading.Event()
+    held = claim(folder, on_lost=lost.set)
+    assert held is not None
+    began = time.monotonic()
+    disk.broken = True
+    assert lost.wait(5)
+    assert time.monotonic() - began > 0.4
+    disk.broken = False
+    held.release()
+    assert not is_locked(folder)
+
+
+def test_a_claim_is_let_go_of_even_where_its_heartbeat_cannot_be_read(
+    folder: CellFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = claim(folder)
+    assert held is not None
+    failing = Failing(read_json)
+    failing.broken = True
+    monkeypatch.setattr(heartbeat, "read_json", failing)
+    with pytest.raises(OSError, match="Input/output"):
+        held.release()
+    assert not is_locked(folder)
 
 
 def test_a_heartbeat_that_cannot_be_read_is_watched(folder: CellFolder) -> None:

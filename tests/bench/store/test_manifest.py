@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,20 @@ import pytest
 
 from bench.store import manifest
 from bench.store.damaged import DamagedFile
+from bench.store.study_status import read_manifest
+from models.registry import load_file
+
+spec = load_file(Path(__file__).parents[1] / "toy_cells.py").spec
 
 
 class ToySpec:
+    """A toy cell's spec under an id of one letter."""
+
     def __init__(self, name: str, threads: int = 1) -> None:
         self.id, self.threads = name, threads
 
     def to_json(self) -> dict[str, Any]:
-        return {"task": "toy", "threads": self.threads}
+        return dict(spec("toy", threads=self.threads).to_json())
 
 
 def bring(study: Path, names: list[str]) -> None:
@@ -107,3 +114,54 @@ def test_a_missing_manifest_is_made_again_from_the_cells(tmp_path: Path) -> None
         manifest.read(tmp_path)
     merged, _ = manifest.merge(tmp_path, [ToySpec("c")])
     assert [cell["cell"] for cell in merged.cells] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda data: data.update(titles={}), "titles.(methods|tasks) is missing"),
+        (lambda data: data["titles"].update(tasks=None), "titles.tasks is missing"),
+        (lambda data: data["titles"].update(presets=[]), "titles.presets"),
+        (lambda data: data["titles"]["tasks"].update(toy="bpb"), "titles.tasks.toy"),
+        (lambda data: data.update(command=None), "command"),
+        (lambda data: data.update(cells={}), "cells is"),
+        (lambda data: data["cells"].append("a"), r"cells\[1\] is"),
+        (lambda data: data["cells"][0].pop("cell"), r"cells\[0\]\.cell is missing"),
+        (lambda data: data["cells"][0].pop("method"), r"cells\[0\]\.method is missing"),
+        (lambda data: data["cells"][0].update(seed="one"), r"cells\[0\]\.seed is 'one'"),
+        (lambda data: data["cells"][0].update(seed=1.5), r"cells\[0\]\.seed"),
+        (lambda data: data["cells"][0].update(seed=True), r"cells\[0\]\.seed"),
+        (lambda data: data["cells"][0].update(train=None), r"cells\[0\]\.train"),
+        (lambda data: data["cells"][0].update(task_data={"path": "ab"}), r"task_settings\.path is missing"),
+        (lambda data: data["cells"][0].update(plugins=[{"kind": "task"}]), r"cells\[0\]\.plugins\.id"),
+        (lambda data: data["cells"][0].update(plugins=["a"]), r"cells\[0\]\.plugins"),
+    ],
+)
+def test_a_manifest_of_another_shape_is_damaged_and_the_cells_speak_for_it(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], named: str
+) -> None:
+    study = tmp_path / "quick"
+    manifest.merge(study, [ToySpec("a")], titles={"tasks": {"toy": {"metric": "count"}}})
+    whole = manifest.read(study)
+    data = json.loads(manifest.manifest_path(study).read_text())
+    change(data)
+    manifest.manifest_path(study).write_text(json.dumps(data))
+    with pytest.raises(DamagedFile, match=rf"quick/manifest\.json is damaged: it is not a manifest \(.*{named}"):
+        manifest.read(study)
+    found, lines = read_manifest(study)
+    assert found.cells == whole.cells
+    assert len(lines) == 1
+    manifest.merge(study, [ToySpec("a")])
+    assert manifest.read(study).cells == whole.cells
+
+
+def test_specs_that_cannot_speak_for_a_lost_manifest_are_named(tmp_path: Path) -> None:
+    study = tmp_path / "quick"
+    bring(study, ["a", "b", "c"])
+    manifest.manifest_path(study).unlink()
+    manifest.cell_folder(study, "b").spec_path.write_text("{")
+    manifest.cell_folder(study, "c").spec_path.write_text(json.dumps({**ToySpec("c").to_json(), "seed": "x"}))
+    found, lines = read_manifest(study)
+    assert [cell["cell"] for cell in found.cells] == ["a"]
+    assert [line.partition(" is ")[0] for line in lines] == ["quick/manifest.json", "b/spec.json", "c/spec.json"]
+    assert "seed is 'x'" in lines[2]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.store import provenance
-from bench.store.fingerprint import CHECKOUT
+from models.checkout import CHECKOUT
 
 
 @pytest.fixture

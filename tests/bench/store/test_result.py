@@ -27,6 +27,12 @@ def test_a_result_survives_being_written_and_read() -> None:
     assert data["status"] == "ok"
 
 
+def test_a_result_that_is_ok_has_measured_something() -> None:
+    with pytest.raises(ValueError, match="no rows"):
+        Result("a", Status.OK)
+    assert Result("a", Status.PRUNED).rows == []
+
+
 def test_a_reason_is_one_line() -> None:
     assert Result("a", Status.ERROR, "first\n  second").reason == "first second"
 
@@ -58,6 +64,12 @@ def test_a_row_without_a_finite_value_must_say_none(number: float) -> None:
         lambda data: data["rows"][0].update(value="1.25"),
         lambda data: data["rows"][0].update(value=True),
         lambda data: data["rows"].append(3),
+        lambda data: data["rows"].clear(),
+        lambda data: data.update(died="yes"),
+        lambda data: data["provenance"].update(cores="two"),
+        lambda data: data["provenance"].update(cores=2.5),
+        lambda data: data["provenance"].update(dirty="no"),
+        lambda data: data["provenance"].update(commit=3),
         lambda data: data["rows"][0].update(surprise=1),
     ],
 )

@@ -15,11 +15,12 @@ import pytest
 from bench.store import attempt, manifest, resume
 from bench.store.cell_folder import CellFolder
 from bench.store.claim import claim
-from bench.store.fingerprint import CHECKOUT, Today, cell_fingerprint
+from bench.store.fingerprint import Today, cell_fingerprint
 from bench.store.frame import COLUMNS, load
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
 from bench.store.study_status import study_status
+from models.checkout import CHECKOUT
 from models.errors import SettingsError
 from models.registry import load_file
 
@@ -169,7 +170,8 @@ def real(tmp_path: Path) -> Callable[..., CellFolder]:
         made = type(spec("real")).from_json(changed)
         manifest.merge(tmp_path, [made])
         cell = manifest.cell_folder(tmp_path, made.id)
-        cell.write_result(Result(cell.cell, Status.OK, provenance={"fingerprint": fingerprint}))
+        rows = [Row("bpb", 1.5, "bits/byte", "test")]
+        cell.write_result(Result(cell.cell, Status.OK, rows=rows, provenance={"fingerprint": fingerprint}))
         return cell
 
     return make
@@ -190,7 +192,7 @@ def test_a_result_whose_code_is_gone_is_neither_stale_nor_not(study: Path) -> No
 
 
 def decided(study: Path, name: str, retry: str | None) -> resume.Decision:
-    return resume.decide(folder(study, name), spec(name).to_json(), retry, Today())
+    return resume.decide(folder(study, name), spec(name).to_json(), retry, Today(study))
 
 
 @pytest.mark.parametrize("name", ["pending", "interrupted", "damaged", "metrics"])
@@ -212,13 +214,14 @@ def test_a_result_stays_until_it_is_asked_for(study: Path, status: Status) -> No
     assert not decided(study, "ok", "stale").run, "its code is not known, so it cannot be called stale"
 
 
-def test_only_stale_results_are_retried_as_stale(real: Callable[..., CellFolder]) -> None:
+def test_only_stale_results_are_retried_as_stale(real: Callable[..., CellFolder], tmp_path: Path) -> None:
+    today = Today(tmp_path)
     data = {"task": "enwik8", "method": "full_attention", "plugins": []}
-    assert not resume.decide(real(cell_fingerprint(data)), data, "stale", Today()).run
-    stale = resume.decide(real("other code"), data, "stale", Today())
+    assert not resume.decide(real(cell_fingerprint(data)), data, "stale", today).run
+    stale = resume.decide(real("other code"), data, "stale", today)
     assert stale.run
     assert stale.afresh
-    assert not resume.decide(real("other code"), data, "failed", Today()).run
+    assert not resume.decide(real("other code"), data, "failed", today).run
 
 
 def test_an_unknown_retry_is_an_error_of_use() -> None:

@@ -1,0 +1,41 @@
+"""What a `CARD` must hold: which keys, and what kind of value under each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Kinds = Mapping[str, type]
+"""Key to kind: `str` for text, `bool`, `int` for a whole number from 1, `list` for one or more different names."""
+
+_WORDS: dict[type, str] = {
+    str: "text that is not empty",
+    bool: "True or False",
+    int: "a whole number, 1 or more",
+    list: "a list of one or more different names",
+}
+
+
+def problem(card: Mapping[str, Any], kinds: Kinds) -> str | None:
+    """What is wrong with a card, such as ``lacks family`` or ``has impls [], not a list of ...``; None if nothing.
+
+    Keys beside those of `kinds` are allowed.
+    """
+    missing = [key for key in kinds if key not in card]
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    for key, kind in kinds.items():
+        if not _fits(card[key], kind):
+            return f"has {key} {card[key]!r}, not {_WORDS[kind]}"
+    return None
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if kind is int:
+        return type(value) is int and value >= 1
+    if kind is list:
+        names = isinstance(value, list) and all(isinstance(name, str) and name.strip() for name in value)
+        return bool(names and value and len(set(value)) == len(value))
+    if isinstance(value, str):
+        return kind is str and bool(value.strip())
+    return isinstance(value, kind)

@@ -1,0 +1,107 @@
+"""How all figures look: one size of type, quiet axes, a method's own colour and marker, SVG and PNG.
+
+Colour and marker stand in the method's card; variants of a method share them and are told apart by their line, so that
+figures stay readable in grey.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.store.atomic import write_bytes
+from reports.groups import Group
+
+LINES = ("-", "--", ":", "-.")
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "svg.hashsalt": "spanbench",
+    "svg.fonttype": "none",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one line of a table is drawn."""
+
+    label: str
+    colour: str
+    marker: str
+    line: str
+
+    def keywords(self, marker: bool = True) -> dict[str, Any]:
+        """For `Axes.plot`."""
+        return {
+            "label": self.label,
+            "color": self.colour,
+            "linestyle": self.line,
+            "marker": self.marker if marker else None,
+        }
+
+
+def looks(groups: Sequence[Group], cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Look]:
+    """Each group's look by its label; groups of one method get different lines.
+
+    Args:
+        cards: of the methods, by id.
+    """
+    found: dict[str, Look] = {}
+    seen: dict[str, int] = {}
+    for group in groups:
+        card = cards.get(group.method, {})
+        number = seen.get(group.method, 0)
+        seen[group.method] = number + 1
+        line = LINES[number % len(LINES)]
+        found[group.label] = Look(group.label, card.get("colour", "#7F7F7F"), card.get("marker", "o"), line)
+    return found
+
+
+def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches, with its axes side by side."""
+    with matplotlib.rc_context(_STYLE):
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        axes = drawn.subplots(1, columns, squeeze=False)
+    return drawn, list(axes[0])
+
+
+def title(axes: Axes, text: str) -> None:
+    """A title above the axes, to the left."""
+    axes.set_title(text, loc="left", fontsize=10, fontweight="bold")
+
+
+def legend(drawn: Figure, axes: Axes) -> None:
+    """The legend beside the axes, one entry per label."""
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    with matplotlib.rc_context(_STYLE):
+        drawn.legend(unique.values(), unique.keys(), loc="outside right upper")
+
+
+def write(drawn: Figure, folder: Path, name: str) -> list[Path]:
+    """Writes a figure as SVG and PNG; the same data give the same bytes."""
+    paths = []
+    with matplotlib.rc_context(_STYLE):
+        for kind, nameless in (("svg", "Date"), ("png", "Software")):
+            buffer = io.BytesIO()
+            drawn.savefig(buffer, format=kind, dpi=160, metadata={nameless: None})
+            path = folder / f"{name}.{kind}"
+            write_bytes(path, buffer.getvalue())
+            paths.append(path)
+    return paths

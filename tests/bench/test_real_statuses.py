@@ -1,0 +1,142 @@
+"""Real cells through `bench run`, one for each way to end: what is stored of them, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.store import manifest
+from bench.store.result import Result
+from bench.store.statuses import Status
+
+CONFIG = """
+about: cells that end in different ways
+threads: 1
+time_limit_s: 15
+tasks:
+  enwik8:
+    task: {{path: {text}}}
+    backbone: {{layers: 1, width: 16, feedforward: 16, heads: 2}}
+    train: {{steps: 4, batch_size: 2, block_length: 8, validate_every: 2, evaluation_batch_size: 2}}
+    trainer: {{accelerator: cpu}}
+    methods:
+      expire_span: {{max_span: 8, ramp: 2}}
+      transformer_xl: {{memory_length: 8, train.learning_rate: 1.0e+30}}
+      raises: {{}}
+      refuses: {{}}
+      sleeps: {{}}
+"""
+PLUGIN = '''"""A method that does not train."""
+import time
+from dataclasses import dataclass
+from models.errors import Unsupported
+
+CARD = {{
+    "title": "{name}", "family": "none", "paper": "none", "impls": ["reference"], "colour": "#000", "marker": "o",
+}}
+
+@dataclass(frozen=True)
+class Settings:
+    """It has none."""
+
+class Method:
+    def __init__(self, settings, sizes):
+        {deed}
+'''
+DEEDS = {
+    "raises": 'raise RuntimeError(f"cannot use {__file__}")',
+    "refuses": 'raise Unsupported("it needs another task")',
+    "sleeps": "time.sleep(600)",
+}
+
+
+def bench(checkout: Path, *words: object) -> tuple[int, dict[str, Any]]:
+    """The exit code and the last line of a command."""
+    command = [sys.executable, "-m", "bench", *map(str, words)]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    return done.returncode, json.loads(done.stdout.splitlines()[-1])
+
+
+def results(study: Path) -> dict[str, Result]:
+    """The stored results by method and precision."""
+    found = {}
+    for cell in manifest.read(study).cells:
+        result = manifest.cell_folder(study, cell["cell"]).result()
+        assert result is not None
+        found[cell["method"] if cell["precision"] == "32-true" else cell["precision"]] = result
+    return found
+
+
+@pytest.mark.slow
+def test_every_way_to_end_is_stored_with_its_reason(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(bytes(range(256)) * 16)
+    config, study = tmp_path / "ways.yaml", tmp_path / "ways"
+    config.write_text(CONFIG.format(text=tmp_path / "text"))
+    plugins = []
+    for name, deed in DEEDS.items():
+        (tmp_path / f"{name}.py").write_text(PLUGIN.format(name=name, deed=deed))
+        plugins += ["--plugin", tmp_path / f"{name}.py"]
+    code, said = bench(checkout, "run", "--config", config, "--out", study, "--jobs", "2", *plugins)
+    assert code == 1
+    assert said["counts"] == {"ok": 1, "timeout": 1, "error": 1, "diverged": 1, "unsupported": 1}
+
+    # What the device cannot compute is no failure.
+    precision = ["--set", "trainer.precision=16-mixed", "--methods", "transformer_xl"]
+    code, said = bench(checkout, "run", "--config", config, "--out", study, *precision)
+    assert code == 0
+    assert said["counts"] == {"unsupported": 1}
+    assert bench(checkout, "status", study)[0] == 1
+
+    found = results(study)
+    assert {name: result.status for name, result in found.items()} == {
+        "expire_span": Status.OK,
+        "transformer_xl": Status.DIVERGED,
+        "raises": Status.ERROR,
+        "refuses": Status.UNSUPPORTED,
+        "sleeps": Status.TIMEOUT,
+        "16-mixed": Status.UNSUPPORTED,
+    }
+    assert found["expire_span"].reason == ""
+    units = {row.metric: row.unit for row in found["expire_span"].rows}
+    assert units.items() >= {"bpb": "bits/byte", "slots_alive": "slots", "state_bytes": "bytes"}.items()
+    assert units.items() >= {"mean_span": "tokens", "parameters": "parameters", "train_tokens": "tokens"}.items()
+    assert "step" in found["transformer_xl"].reason
+    assert found["raises"].reason == "RuntimeError: cannot use .../raises.py"
+    assert "raises.py" in found["raises"].traceback
+    assert found["refuses"].reason == "it needs another task"
+    assert found["sleeps"].reason.startswith("not finished within 15 s")
+    assert found["16-mixed"].reason.startswith("trainer.precision=16-mixed needs a CUDA device")
+    for name, result in found.items():
+        assert (result.rows == []) == (name != "expire_span")
+        assert result.seconds > 0
+        stored = json.dumps(result.to_json())
+        assert str(tmp_path) not in stored
+        assert str(checkout) not in stored
+    page = (study / "report" / "report.md").read_text(encoding="utf-8")
+    assert [result.reason for result in found.values() if result.reason not in page] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_preset_quick_runs_as_it_ships(checkout: Path, tmp_path: Path) -> None:
+    code, said = bench(checkout, "run", "--preset", "quick", "--out", tmp_path / "quick")
+    assert code == 0
+    found = {}
+    for cell in manifest.read(tmp_path / "quick").cells:
+        result = manifest.cell_folder(tmp_path / "quick", cell["cell"]).result()
+        assert result is not None
+        assert result.status is Status.OK
+        if cell["task"] == "enwik8":
+            main = result.main_row("bpb")
+            assert main is not None
+            assert main.split == "test"
+            found[cell["method"] + cell["variant"]] = main.value
+    assert said["counts"] == {"ok": said["cells"]}
+    assert len(found) == 6
+    # 5.08 bits is what a byte costs by its frequency alone.
+    assert {name for name, bpb in found.items() if bpb is None or not 1 < bpb < 5.08} == set()

@@ -1,0 +1,102 @@
+"""Studies of made-up results for the tests of reports: nothing is trained, everything is stored as a run would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bench.spec import CellSpec
+from bench.store import manifest
+from bench.store.result import Result, Row
+from bench.store.statuses import Status
+
+CARDS: dict[str, dict[str, Any]] = {
+    "methods": {
+        "transformer_xl": {"title": "Transformer-XL"},
+        "expire_span": {"title": "Expire-Span"},
+        "adaptive_span": {"title": "Adaptive-Span"},
+        "compressive": {"title": "Compressive Transformer"},
+        "full_attention": {"title": "Full attention"},
+    },
+    "tasks": {
+        "enwik8": {"title": "enwik8", "metric": "bpb", "unit": "bits/byte", "higher_is_better": False},
+        "corridor": {"title": "Corridor", "metric": "success", "unit": "share", "higher_is_better": True},
+    },
+}
+LABELS = {"enwik8": "enwik8-4M", "corridor": "corridor"}
+
+
+def spec(
+    method: str, seed: int = 0, variant: str = "", rate: float = 3e-3, task: str = "enwik8", **changes: Any
+) -> CellSpec:
+    """A cell; `changes` are fields of its spec, and those of ``train`` and ``backbone`` are added to what is there."""
+    made = CellSpec(
+        task=task,
+        task_label=LABELS[task],
+        task_version=1,
+        task_settings={},
+        method=method,
+        variant=variant,
+        method_settings={},
+        impl="reference",
+        backbone={"layers": 2, "width": 64, "feedforward": 256, "heads": 2, "dropout": 0.0, "pre_norm": False},
+        train={"steps": 10, "batch_size": 4, "block_length": 8, "learning_rate": rate},
+        trainer={},
+        precision="32-true",
+        seed=seed,
+    )
+    for name in ("train", "backbone"):
+        changes[name] = {**getattr(made, name), **changes.get(name, {})}
+    return replace(made, **changes)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A cell with its result."""
+
+    spec: CellSpec
+    value: float | None = None
+    """The task's metric on the test split; None for a cell without rows."""
+    status: Status = Status.OK
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Further rows: parameters, slots_alive and so on."""
+    fingerprint: str | None = None
+
+
+def study(folder: Path, results: list[Stored]) -> Path:
+    """A study in `folder` that has these results."""
+    manifest.merge(folder, [stored.spec for stored in results], titles=CARDS)
+    for stored in results:
+        card, rows = CARDS["tasks"][stored.spec.task], []
+        if stored.value is not None:
+            better = card["higher_is_better"]
+            context = {"block_length": stored.spec.train["block_length"]}
+            rows = [
+                Row(card["metric"], stored.value, card["unit"], "test", 100, higher_is_better=better, context=context)
+            ]
+            rows += [Row(name, value, "", "test") for name, value in stored.figures.items()]
+        result = Result(
+            stored.spec.id,
+            stored.status,
+            "" if stored.status is Status.OK else "it broke",
+            rows=rows,
+            provenance={"fingerprint": stored.fingerprint},
+            seconds=3.0,
+            attempt=1,
+        )
+        manifest.cell_folder(folder, stored.spec.id).write_result(result)
+    return folder
+
+
+def line_of(text: str, label: str) -> list[str]:
+    """The cells of the table line that begins with a label; of the first such line."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {label} "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under a heading of the page."""
+    parts = {part.splitlines()[0]: part for part in text.split("\n## ")}
+    return parts[heading]
