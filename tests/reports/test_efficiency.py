@@ -11,12 +11,11 @@ import pytest
 from bench.store import clock_file
 from bench.store.clock_file import Clocked, ClockFile
 from bench.store.result import Row
-from bench.store.statuses import Status
 from models.registry import load_file
 from reports import published
 from reports.build import build_report
 
-builds = load_file(Path(__file__).with_name("test_build.py"))
+stored = load_file(Path(__file__).with_name("stored_studies.py"))
 FACTS = {"device": "A device", "threads": 1, "torch": "2"}
 
 
@@ -36,8 +35,7 @@ def clocked(cell: str, time: float | None, peak: float | None, ratio: float | No
 
 def report(folder: Path, methods: list[str], measured: list[Clocked]) -> tuple[str, pd.DataFrame]:
     """The page's part on time and memory, and efficiency.csv."""
-    results = [(builds.spec(method, 0), 2.5, Status.OK, 1000.0) for method in methods]
-    builds.study(folder, results)
+    stored.study(folder, [stored.Stored(stored.spec(method), 2.5) for method in methods])
     if measured:
         clock_file.write(folder, ClockFile("enwik8-4M", {}, measured, FACTS, "now", 1.0))
     text, files = build_report(folder)
@@ -57,7 +55,7 @@ def cells_of(text: str, label: str) -> dict[str, str]:
 
 
 def identifier(method: str) -> str:
-    return str(builds.spec(method, 0).id)
+    return str(stored.spec(method).id)
 
 
 def test_ratios_stand_beside_those_that_were_published(tmp_path: Path) -> None:
