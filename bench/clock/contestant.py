@@ -85,7 +85,7 @@ def enter(order: Order, coordinator: Connection) -> None:
     stand_alone()
     os.environ.clear()
     os.environ.update(order.environment)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+    _be_silent()
     try:
         use_threads(int(order.spec["threads"]))
         _serve(order, coordinator)
@@ -95,6 +95,15 @@ def enter(order: Order, coordinator: Connection) -> None:
         coordinator.send(failure(error))
     coordinator.close()
     os.kill(os.getpid(), signal.SIGKILL)  # at once: there is nothing to tidy up
+
+
+def _be_silent() -> None:
+    """Sends all output to nowhere, that of C++ too: the profiler's notes would stand among the coordinator's lines."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
 
 
 def failure(error: Exception) -> Failure:

@@ -95,6 +95,11 @@ def test_what_expired_takes_no_memory(text: str) -> None:
     assert tenth["static"] == whole["static"]
 
 
+def test_a_pass_says_nothing_on_the_coordinators_output(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    measured(tiny.spec(text, "transformer_xl"), "train memory")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_pass_that_runs_out_of_memory_answers_so(text: str, tmp_path: Path) -> None:
     cell = tiny.spec(text, "probe", tiny.write_probe(tmp_path), settings={"deed": "memory", "at": 2})
     answer = ask(Order(cell.to_json(), "train memory"))
