@@ -141,10 +141,8 @@ def _study(args: argparse.Namespace) -> int:
     path = manifest.manifest_path(args.study)
     specs = [CellSpec.from_json(cell, path).located(args.study) for cell in listed.cells]
     if args.methods:
-        wanted = args.methods.split(",")
-        specs = [spec for spec in specs if spec.expression in wanted or spec.method in wanted]
-        if not specs:
-            raise SettingsError("--methods", f"the study has no cell of {args.methods}", "See `bench status`.")
+        problem = "cannot go with a study, whose methods are measured together or do not compare"
+        raise SettingsError("--methods", problem, "Leave it out, or leave out the study.")
     settings = ClockSettings(rounds=args.rounds, steps=args.steps, seconds=args.seconds)
     line = StageLine(args.quiet)
     try:

@@ -126,13 +126,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _clock(out: Path, study: Study, quiet: bool) -> bool:
-    """The clock phase. Returns False where Ctrl-C ended it; what had been measured of other tasks is kept."""
+    """The clock phase, for all cells that the study has, asked for now or before: only together do they compare.
+
+    Returns False where Ctrl-C ended it; what had been measured of other tasks is kept.
+    """
     from bench.clock.phase import clock_study
     from bench.executors.progress import StageLine
+    from bench.spec import CellSpec
+    from bench.store import manifest
 
+    specs = [CellSpec.from_json(cell).located(out) for cell in manifest.read(out).cells]
     line = StageLine(quiet)
     try:
-        clock_study(out, study.cells, study.clock, tell=line)
+        clock_study(out, specs, study.clock, tell=line)
     except KeyboardInterrupt:
         return False
     finally:

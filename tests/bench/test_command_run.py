@@ -20,6 +20,7 @@ from models.registry import METHODS
 CONFIG = """
 about: a study of two cells that takes a moment
 threads: 1
+clock: {rounds: 2, steps: 2, seconds: 0, warmup_steps: 2}
 tasks:
   enwik8:
     backbone: {layers: 1, width: 16, feedforward: 16, heads: 2}
@@ -78,6 +79,18 @@ def test_study_runs_and_is_reported(config: Path, checkout: Path, tmp_path: Path
     assert Path(said["report"]).is_file()
     assert len(list(out.glob("wandb/offline-run-*/*.wandb"))) == 2  # the failed cell's too
     assert len(done.stdout.splitlines()) > 3
+
+
+@pytest.mark.slow
+def test_running_one_method_again_keeps_the_others_measured(config: Path, checkout: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "tiny"
+    command = [sys.executable, "-m", "bench", "run", "--config", str(config), "--out", str(out), "--quiet"]
+    subprocess.run(command, cwd=checkout, check=True, capture_output=True)
+    (measured,) = (out / "clock").glob("*.json")
+    cells = {method["cell"] for method in json.loads(measured.read_text())["methods"]}
+    assert len(cells) == 2
+    subprocess.run([*command, "--methods", "transformer_xl", "--seeds", "0,1"], cwd=checkout, check=True)
+    assert {method["cell"] for method in json.loads(measured.read_text())["methods"]} == cells
 
 
 def test_dry_run_writes_the_specs_and_nothing_else(
