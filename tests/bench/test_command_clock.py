@@ -19,6 +19,7 @@ from bench.clock.comparison import Entry, Shape, compare, entries, spec_of
 from bench.clock.contestant import Failure, Ready, Turn
 from bench.clock.rounds import Timed
 from bench.clock.settings import ClockSettings
+from bench.store import manifest
 from bench.store.statuses import Status
 from models.errors import SettingsError, Unsupported
 from models.registry import METHODS, load_file
@@ -254,6 +255,7 @@ def test_run_measures_after_its_cells_and_an_interrupt_leaves_the_report_for_lat
 
     def run_study(study_dir: Path, cells: list[Any], **_: Any) -> Summary:
         order.append("cells")
+        manifest.merge(study_dir, cells)
         return Summary(study_dir.name, len(cells), {"ok": len(cells)})
 
     def clock_study(study_dir: Path, cells: list[Any], settings: ClockSettings, **_: Any) -> list[Path]:

@@ -15,6 +15,7 @@ from bench.commands.run import default_jobs
 from bench.report import ReportError
 from bench.runner import Summary
 from bench.spec import CellSpec
+from bench.store import manifest
 from models.registry import METHODS
 
 CONFIG = """
@@ -108,11 +109,11 @@ def test_dry_run_writes_the_specs_and_nothing_else(
         assert f"python -m bench cell {path}" in printed.splitlines()
     files = {path.name for path in out.rglob("*") if path.is_file()}
     assert files == {"manifest.json", "manifest.lock", "local.json", "spec.json"}
-    manifest = json.loads((out / "manifest.json").read_text())
-    assert [cell["cell"] for cell in manifest["cells"]] == [
+    listed = json.loads((out / "manifest.json").read_text())
+    assert [cell["cell"] for cell in listed["cells"]] == [
         line.split("/")[-2] for line in printed.splitlines() if line.startswith("python")
     ]
-    assert manifest["titles"]["methods"]["expire_span"]["title"] == "Expire-Span"
+    assert listed["titles"]["methods"]["expire_span"]["title"] == "Expire-Span"
 
 
 @pytest.mark.parametrize("written", ["absolute", "relative"])
@@ -241,6 +242,7 @@ def test_exit_code_says_how_the_study_stands(
 ) -> None:
     def run_study(study_dir: Path, cells: list[CellSpec], **options: Any) -> Summary:
         assert options["titles"]["tasks"]["enwik8"]["metric"] == "bpb"
+        manifest.merge(study_dir, cells)
         return Summary(study_dir.name, len(cells), counts, interrupted)
 
     def build_report(study_dir: Path) -> tuple[str, str]:
