@@ -143,13 +143,16 @@ class HuntedStudy:
         assert not lines or json.loads(lines[0])["damaged"] == []
 
     def check_finished(self) -> None:
-        """Every result that was ok is what it was, byte for byte; new ones are noted."""
+        """Every result that was ok is what it was, byte for byte; new ones are noted. Nothing failed by itself."""
         for path, content in self.finished.items():
             assert path.read_bytes() == content, f"a finished result was touched: {path.parent.name}"
         for path in self.path.glob("cells/*/result.json"):
             content = path.read_bytes()
-            if json.loads(content)["status"] == "ok":
+            result = json.loads(content)
+            if result["status"] == "ok":
                 self.finished.setdefault(path, content)
+            else:
+                assert result["reason"].startswith("killed by SIGKILL"), (path.parent.name, result)
 
     def status(self, cell: str) -> str | None:
         """The status in a cell's result; None where it has none."""

@@ -16,7 +16,10 @@ if __name__ == "__main__":
     from bench.spec import CellSpec
 
     study, planned = Path(sys.argv[1]), Path(sys.argv[2])
-    specs = [CellSpec.from_json(json.loads(path.read_text())) for path in sorted(planned.glob("cells/*/spec.json"))]
+    specs = [
+        CellSpec.from_json(json.loads(path.read_text())).located(planned)
+        for path in sorted(planned.glob("cells/*/spec.json"))
+    ]
     summary = run_study(study, specs, jobs=2, retry="failed", quiet=True, cell_function="watched_cells:run_cell")
     print(json.dumps(summary.to_json() | {"damaged": summary.damaged}))
     sys.exit(summary.exit_code)

@@ -43,7 +43,7 @@ CHOSEN = [
 """Where cells wait for a kill, and whom it meets; where it leaves a checkpoint, so that the cell goes on from that."""
 RANDOM = [hunted.ONLY_RUNNER, hunted.ONLY_CELL, hunted.BOTH, hunted.ONLY_CELL] * 2
 """Whom the kills meet that come at any time."""
-ATTEMPTS = 5
+ATTEMPTS = 10
 """How often a kill is tried that hits nothing, or that finds its study at an end before a cell came where it waits."""
 
 
