@@ -54,6 +54,8 @@ class How(StrEnum):
     """It found the cell claimed by another process, and did nothing."""
     OVERRUN = "overrun"
     """Killed, because it did not end by itself at its time limit."""
+    OUT_OF_MEMORY = "out of memory"
+    """Killed by the kernel for want of memory."""
     PRUNED = "pruned"
     """Ended by `Executor.prune`, because it was not worth going on."""
     NOT_RUN = "not run"

@@ -20,6 +20,7 @@ from typing import Any
 
 from bench.executors import fork_server, process
 from bench.executors.jobs import Ended, How, Job
+from bench.executors.kernel_kills import KernelKills
 from bench.store.cell_folder import CellFolder
 from bench.store.claim import is_locked
 from bench.store.heartbeat import STILL_S
@@ -52,6 +53,7 @@ class LocalExecutor:
         self._servers_lost = 0
         self._children: list[_Child] = []
         self._unstarted: list[Ended] = []
+        self._kernel_kills = KernelKills()
 
     def free(self) -> int:
         """How many more jobs can be started now."""
@@ -63,6 +65,8 @@ class LocalExecutor:
 
     def start(self, job: Job) -> None:
         """Starts a job. The first takes as long as PyTorch's import, the others some hundredths of a second."""
+        if not self._children:
+            self._kernel_kills.forget()
         taken = {child.job.slot for child in self._children}
         slot = next(number for number in range(self._jobs) if number not in taken)
         job = replace(job, slot=slot, environment=dict(os.environ), forked=not self._spawning)
@@ -99,7 +103,10 @@ class LocalExecutor:
             if child.unclean and not self._spawning:
                 self._spawn_from_now_on(child.unclean)
             if child.has_ended():
-                ended.append(child.bury())
+                end = child.bury()
+                if end.how is How.LEFT and end.exit_code == -signal.SIGKILL and self._kernel_kills.take():
+                    end = replace(end, how=How.OUT_OF_MEMORY)
+                ended.append(end)
                 self._children.remove(child)
             elif time.monotonic() > child.deadline:
                 child.overrun = True

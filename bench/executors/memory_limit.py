@@ -10,13 +10,19 @@ import resource
 import sys
 from pathlib import Path
 
+from bench.executors import memory_cgroup
+
 SHARE = 0.8
 """Of the memory that is free, how much all cells that run at a time may take together."""
 
 
 def default(jobs: int) -> int | None:
-    """Bytes for each of `jobs` cells: their share of what is free now; None where the system does not say."""
-    free = _field(Path("/proc/meminfo"), "MemAvailable")
+    """Bytes for each of `jobs` cells: their share of what is free now; None where the system does not say.
+
+    What is free is what the machine has left or, where that is less, the cgroup (a container's or a batch job's limit).
+    """
+    known = [memory_cgroup.field(Path("/proc/meminfo"), "MemAvailable"), memory_cgroup.free()]
+    free = min((number for number in known if number is not None), default=None)
     return None if free is None else int(SHARE * free / jobs)
 
 
@@ -24,19 +30,7 @@ def apply(limit: int) -> None:
     """Lets this process allocate `limit` bytes more than it has (writable private memory, RLIMIT_DATA)."""
     if sys.platform != "linux":
         return
-    held = _field(Path("/proc/self/status"), "VmData") or 0
+    held = memory_cgroup.field(Path("/proc/self/status"), "VmData") or 0
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = held + limit
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
-
-
-def _field(path: Path, name: str) -> int | None:
-    """A line such as ``MemAvailable: 123 kB`` of one of the kernel's files, in bytes."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    return None

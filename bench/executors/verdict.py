@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from bench.executors import memory_cgroup
 from bench.executors.jobs import Ended, How
 from bench.executors.process import timed_out
 from bench.store import attempt, heartbeat, provenance
@@ -30,7 +31,7 @@ def hold(ended: Ended) -> Claim | None:
 
 def may_be_part_of_a_shutdown(ended: Ended) -> bool:
     """Whether it was killed by a signal that a scheduler or a shutdown sends to all processes of a job."""
-    if ended.how is How.PRUNED:
+    if ended.how in (How.PRUNED, How.OUT_OF_MEMORY):
         return False
     return ended.exit_code is None or -ended.exit_code in (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT)
 
@@ -63,6 +64,9 @@ def _complete(noted: Attempt, folder: CellFolder, ended: Ended) -> Result:
         result = Result(ended.job.cell, Status.PRUNED, ended.reason)
     elif ended.how is How.OVERRUN and limit is not None:
         result = timed_out(ended.job.cell, limit)
+    elif ended.how is How.OUT_OF_MEMORY:
+        why = "killed by the system for want of memory"
+        result = Result(ended.job.cell, Status.OOM, why, _log_end(folder), died=True)
     else:
         overrun = ended.how is How.OVERRUN
         why = "its process did not begin, and was killed" if overrun else reason(ended.exit_code)
@@ -80,7 +84,9 @@ def reason(exit_code: int | None) -> str:
         name = signal.Signals(-exit_code).name
     except ValueError:
         name = f"signal {-exit_code}"
-    return f"killed by {name}" + (", maybe by the system for want of memory" if name == "SIGKILL" else "")
+    # Where the kernel counts its own kills, those are told apart before (`How.OUT_OF_MEMORY`).
+    doubt = name == "SIGKILL" and memory_cgroup.kills() is None
+    return f"killed by {name}" + (", maybe by the system for want of memory" if doubt else "")
 
 
 def _log_end(folder: CellFolder) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.executors import process, verdict
+from bench.executors import memory_cgroup, process, verdict
 from bench.executors.process import device_of
 from bench.store.cell_folder import CellFolder
 from bench.store.claim import claim
@@ -40,7 +40,7 @@ def test_every_way_to_end_has_its_status(tmp_path: Path) -> None:
         assert reasons == {
             "fine": "",
             "raises": "RuntimeError: the toy is broken",
-            "killed": "killed by SIGKILL, maybe by the system for want of memory",
+            "killed": "killed by SIGKILL",
             "terminated": "killed by SIGTERM",
             "crashes": "killed by SIGSEGV",
             "leaves": "its process left with exit code 3 and no result",
@@ -60,6 +60,22 @@ def test_every_way_to_end_has_its_status(tmp_path: Path) -> None:
             assert study.steps(name) == ([1, 2, 3, 4, 5] if name == "fine" else [1, 2]), "what was measured stays"
             assert "counting from 0" in study.folder(name).log_path.read_text()
         assert not study.processes()
+
+
+def test_a_cell_that_the_kernel_killed_is_out_of_memory_and_goes_on_when_asked(tmp_path: Path) -> None:
+    cells = [("greedy", {"deed": "kill_as_the_kernel_does", "at": 3}), ("killed", {"deed": "kill"}), ("fine", {})]
+    (tmp_path / "kernel").mkdir()
+    order = {"kernel": str(tmp_path / "kernel")}
+    with toys.toy_study(tmp_path / "study", cells) as study:
+        done = study.run(jobs=1, **order)
+        assert (done.code, done.summary["counts"]) == (1, {"ok": 1, "error": 1, "oom": 1})
+        assert study.statuses() == {"greedy": "oom", "killed": "error", "fine": "ok"}
+        result = study.folder("greedy").result()
+        assert (result.reason, result.rows) == ("killed by the system for want of memory", [])
+        assert study.run(jobs=1, retry="oom", **order).code == 1
+        assert study.starts() == {"greedy": 2, "killed": 1, "fine": 1}
+        assert study.statuses()["greedy"] == "oom"
+        assert study.folder("greedy").log_path.read_text().splitlines()[-1] == "counting from 2"
 
 
 def test_a_cell_runs_apart_from_its_runner_with_its_environment(tmp_path: Path) -> None:
@@ -174,15 +190,21 @@ def test_a_cell_can_be_run_in_this_process(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (-9, "killed by SIGKILL, maybe by the system for want of memory"),
+        (-9, "killed by SIGKILL"),
         (-11, "killed by SIGSEGV"),
         (-60, "killed by signal 60"),
         (0, "its process left with exit code 0 and no result"),
         (None, "its process ended without a result; how is not known"),
     ],
 )
-def test_an_exit_code_is_put_into_words(code: int | None, reason: str) -> None:
+def test_an_exit_code_is_put_into_words(code: int | None, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_cgroup, "kills", lambda: 0)
     assert verdict.reason(code) == reason
+
+
+def test_where_the_kernel_counts_nothing_sigkill_may_mean_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_cgroup, "kills", lambda: None)
+    assert verdict.reason(-9) == "killed by SIGKILL, maybe by the system for want of memory"
 
 
 @pytest.mark.parametrize(

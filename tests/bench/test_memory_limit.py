@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.executors import memory_limit, process
+from bench.executors import memory_cgroup, memory_limit, process
 from bench.executors.jobs import Job
 from bench.out_of_memory import is_out_of_memory
 from bench.spec import CellSpec
@@ -43,9 +43,13 @@ def test_other_errors_are_not(error: BaseException) -> None:
 
 
 def test_cells_share_four_fifths_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_limit, "_field", lambda path, name: 1000 if name == "MemAvailable" else None)
+    monkeypatch.setattr(memory_cgroup, "field", lambda path, name: 1000 if name == "MemAvailable" else None)
+    monkeypatch.setattr(memory_cgroup, "free", lambda: None)
     assert [memory_limit.default(jobs) for jobs in (1, 4)] == [800, 200]
-    monkeypatch.setattr(memory_limit, "_field", lambda path, name: None)
+    monkeypatch.setattr(memory_cgroup, "free", lambda: 500)
+    assert memory_limit.default(1) == 400, "a container's limit is lower than what its machine has"
+    monkeypatch.setattr(memory_cgroup, "field", lambda path, name: None)
+    monkeypatch.setattr(memory_cgroup, "free", lambda: None)
     assert memory_limit.default(1) is None
 
 

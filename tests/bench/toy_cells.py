@@ -83,6 +83,12 @@ def _kill_once(folder: CellFolder) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _kill_as_the_kernel_does(folder: CellFolder) -> None:
+    """Is killed for want of memory: as by SIGKILL, and counted in the folder `kernel` beside the study."""
+    (folder.study.parent / "kernel" / str(os.getpid())).touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _give_up_once(folder: CellFolder) -> None:
     marker = folder.path / "given up"
     if not marker.exists():
@@ -133,6 +139,7 @@ DEEDS = {
     "kill": lambda folder: os.kill(os.getpid(), signal.SIGKILL),
     "terminate": lambda folder: os.kill(os.getpid(), signal.SIGTERM),
     "kill_once": _kill_once,
+    "kill_as_the_kernel_does": _kill_as_the_kernel_does,
     "crash": lambda folder: os.kill(os.getpid(), signal.SIGSEGV),
     "leave": lambda folder: sys.exit(3),
     "leave_with_words": lambda folder: sys.exit("training ended too early"),
