@@ -37,10 +37,11 @@ class Timed:
 
 
 class Contestant:
-    """The coordinator's end of one process."""
+    """The coordinator's end of one process. One that hangs has as long for each answer as a cell for all its work."""
 
     def __init__(self, order: Order) -> None:
         self.order = replace(order, environment=dict(os.environ))
+        self._limit: float | None = order.spec.get("time_limit_s")
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
 
@@ -80,7 +81,9 @@ class Contestant:
     def _answer(self) -> Any:
         assert self._pipe is not None
         try:
-            connection.wait([self._pipe])
+            if not connection.wait([self._pipe], self._limit):
+                self.stop()
+                return Failure(Status.TIMEOUT, f"no answer within {self._limit:g} s")
             return self._pipe.recv()
         except (EOFError, ConnectionError):
             return self._gone()

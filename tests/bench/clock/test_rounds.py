@@ -103,6 +103,18 @@ def test_one_that_fails_leaves_the_others_measured(
     assert is_measured(timed["b"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("at", "turns"), [(1, 0), (FIRST_TURN + 2, 1)])
+def test_one_that_hangs_has_no_more_time_than_its_cell_had(field: Field, at: int, turns: int) -> None:
+    hangs = field.order(deed="hang", at=at)
+    hangs.spec["time_limit_s"] = 8
+    timed = run({"a": field.order(), "hangs": hangs, "b": field.order()}, QUICK)
+    assert timed["hangs"].failure == Failure(Status.TIMEOUT, "no answer within 8 s")
+    assert sum(turn is not None for turn in timed["hangs"].rounds) == turns
+    assert is_measured(timed["a"])
+    assert is_measured(timed["b"])
+
+
 def test_those_that_do_not_fit_together_are_rebuilt_each_round(field: Field) -> None:
     orders = {
         "first": field.order(lock=str(field.lock), log=str(field.log)),

@@ -67,7 +67,7 @@ class Settings:
     at: int = 0
     """The call at which the deed is done."""
     deed: str = ""
-    """raise, kill, memory, or alone: out of memory while another process has the lock."""
+    """raise, kill, memory, hang, or alone: out of memory while another process has the lock."""
     lock: str = ""
     """A lock, held from the beginning (unless the deed is `alone`) to the end of the process."""
     fault: float = 0.0
@@ -124,6 +124,8 @@ class Method(Mixer):
             os.kill(os.getpid(), signal.SIGKILL)
         if deed == "memory":
             raise MemoryError
+        if deed == "hang":
+            time.sleep(600)
         if deed == "alone":
             with open(self.settings.lock, "w") as lock:
                 try:
