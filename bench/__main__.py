@@ -1,21 +1,19 @@
 """The command line, ``python -m bench COMMAND``: picks a command, and ends with an exit code and no traceback.
 
-A command is a file in `bench/commands/` with ``add_arguments(parser)`` and ``run(args) -> int``; only the one that was
-asked for is imported. Its last line on stdout is one JSON object; ``--quiet`` leaves nothing else there.
+A command is a file in `bench/commands/`, see `bench.command_line`; only the one that was asked for is imported.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
-import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SIBLINGS = ("models", "tasks", "sweeps", "reports")
+ABOUT = "Compares attention methods that bound what they remember."
 
 
 def foreign_packages() -> dict[str, str]:
@@ -53,28 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
     # Not before here: it needs a sibling package, which had to be found in this checkout first.
+    from bench.command_line import run_command
     from bench.store.command_end import exit_code
 
     known = commands()
     name = f"bench {words[0]}" if words and words[0] in known else "bench"
-    return exit_code(name, lambda: _run(words, known))
-
-
-def _run(words: Sequence[str], known: Mapping[str, str]) -> int:
-    listing = "\n".join(f"  {name:<14} {about}" for name, about in known.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description="Compares attention methods that bound what they remember.",
-        epilog=f"commands:\n{listing}\n\n`python -m bench COMMAND --help` says more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("command", choices=known, metavar="COMMAND", help="what to do")
-    name = parser.parse_args(words[:1]).command
-    command = importlib.import_module(f"bench.commands.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(prog=f"python -m bench {name}", description=command.__doc__)
-    parser.add_argument("--quiet", action="store_true", help="print nothing on stdout but the last line, which is JSON")
-    command.add_arguments(parser)
-    return int(command.run(parser.parse_args(words[1:])))
+    return exit_code(name, lambda: run_command("bench", ABOUT, known, words))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from bench.store import atomic, metrics
 from bench.store.damaged import DamagedFile, read_json
+from bench.store.turn import alone
 from models.errors import SettingsError
 
 JOURNAL = "optuna.jsonl"
@@ -56,15 +57,9 @@ class JournalLock(JournalFileOpenLock):
         os.close(self._descriptor)
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Waits for its turn among all workers of a sweep: to count its trials and begin one is one step."""
-    descriptor = os.open(folder / "sweep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def lock_path(folder: Path) -> Path:
+    """What `bench.store.turn.alone` locks for all workers of a sweep: to count its trials and begin one is one step."""
+    return folder / "sweep.lock"
 
 
 def check_folder(folder: Path) -> None:
@@ -97,7 +92,7 @@ def begin(
         SettingsError: the storage cannot be reached, is another sweep's, or the sweep began with other settings.
     """
     atomic.make_folder(folder)
-    with alone(folder):
+    with alone(lock_path(folder)):
         try:
             mark, external = _mark(folder)
         except FileNotFoundError:

@@ -25,6 +25,7 @@ from bench.store.heartbeat import Watch
 from bench.store.result import Result
 from bench.store.statuses import RESULTS, Status
 from bench.store.study_status import CellState
+from bench.store.turn import alone
 from models.errors import SettingsError
 from sweeps import search, storage
 from sweeps.space import Space
@@ -77,7 +78,7 @@ class Trials:
     def next(self) -> CellSpec | None:
         """The cell of a trial that was interrupted, or else of a new one; None where there is nothing to begin now."""
         while True:
-            with storage.alone(self._folder):
+            with alone(storage.lock_path(self._folder)):
                 begun = self._take_up() or self._ask()
                 if begun is None:
                     return None

@@ -6,10 +6,8 @@ the manifest is the union of what they bring.
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, Protocol
 from bench.store import atomic, places
 from bench.store.cell_folder import CellFolder
 from bench.store.damaged import DamagedFile, read_json
+from bench.store.turn import alone
 
 VERSION = 1
 
@@ -171,7 +170,7 @@ def merge(
     specs = list(specs)
     atomic.make_folder(study_dir)
     damage = None
-    with _alone(study_dir):
+    with alone(study_dir / "manifest.lock"):
         atomic.remove_unfinished(study_dir)
         try:
             manifest = read(study_dir)
@@ -197,17 +196,6 @@ def merge(
         for spec in specs:
             cell_folder(study_dir, spec.id).create(spec.to_json())
     return manifest, damage
-
-
-@contextmanager
-def _alone(study_dir: Path) -> Iterator[None]:
-    """Waits for its turn with a study's manifest."""
-    descriptor = os.open(study_dir / "manifest.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _now() -> str:
