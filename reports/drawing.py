@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from bench.store.atomic import write_bytes
 from reports.groups import Group
@@ -96,6 +97,8 @@ def legend(drawn: Figure, axes: Axes) -> None:
 
 def write(drawn: Figure, folder: Path, name: str) -> list[Path]:
     """Writes a figure as SVG and PNG; the same data give the same bytes."""
+    for text in drawn.findobj(Text):
+        text.set_parse_math(False)  # a name may hold dollar signs, between which matplotlib would read a formula
     paths = []
     with matplotlib.rc_context(_STYLE):
         for kind, nameless in (("svg", "Date"), ("png", "Software")):

@@ -43,6 +43,14 @@ def draw(study: Path, quality: QualityTable, looks: Mapping[str, Look]) -> Figur
     return drawn
 
 
+def alt(quality: QualityTable) -> str:
+    """What the figure shows."""
+    return (
+        f"Learning curves of {quality.heading}: validation {quality.metric} and training loss against training tokens, "
+        "one line per method"
+    )
+
+
 def _curve(study: Path, group: Group, split: str, metric: str) -> Curve:
     curve: Curve = {}
     for cell in group.cells["cell"]:

@@ -132,7 +132,7 @@ def can_forget(method: str, impl: str, context: int, block: int) -> bool:
     try:
         whole = sized(context, 1.0, block)
         mixer = module.mixer_class(whole, impl) if hasattr(module, "mixer_class") else module.Method
-        return mixer.predicts_spans or sized(context, 1.0 - 1.0 / context, block) != whole
+        return bool(mixer.predicts_spans or sized(context, 1.0 - 1.0 / context, block) != whole)
     except Unsupported:
         return False
 

@@ -157,7 +157,7 @@ def test_combinations_are_all_asked_for_once_and_auto_is_the_first_impl() -> Non
 def test_a_method_of_which_no_share_can_be_forgotten_is_measured_once_and_whole(
     tmp_path: Path, alive: list[float]
 ) -> None:
-    """Refusing shares, as three of ours do, or passing them over, as the plugin: no row may claim a share it has not."""
+    """Whether it refuses shares, as three of ours, or passes them over, as the plugin: no row may claim one."""
     METHODS.add_plugin(tiny.write_probe(tmp_path))
     found = entries(METHODS.names(), ["auto"], [256], alive, block=16)
     by_method = {entry.method: [one.alive for one in found if one.method == entry.method] for entry in found}
