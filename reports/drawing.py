@@ -87,12 +87,16 @@ def title(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10, fontweight="bold")
 
 
-def legend(drawn: Figure, axes: Axes) -> None:
-    """The legend beside the axes, one entry per label."""
+def legend(drawn: Figure, axes: Axes, length: float | None = None) -> None:
+    """The legend beside the axes, one entry per label.
+
+    Args:
+        length: of the entries' lines, in the size of the type; matplotlib's own by default.
+    """
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     with matplotlib.rc_context(_STYLE):
-        drawn.legend(unique.values(), unique.keys(), loc="outside right upper")
+        drawn.legend(unique.values(), unique.keys(), loc="outside right upper", handlelength=length)
 
 
 def write(drawn: Figure, folder: Path, name: str) -> list[Path]:
