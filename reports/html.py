@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 
-from reports.parts import Code, Heading, Part, Text
+from reports.parts import Heading, Part
 
 _FEW = 2
 """Sections that need no table of contents."""
@@ -47,7 +46,7 @@ def render(parts: Sequence[Part]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"marked": _marked, "kept_together": _kept_together, "address": _address}
+    environment.filters |= {"kept_together": _kept_together, "address": _address}
     placed = _place(parts)
     sections = [one for one in placed if isinstance(one.part, Heading) and one.part.level == 2]
     title = next((part.text for part in parts if isinstance(part, Heading)), "")
@@ -76,14 +75,6 @@ def _anchor(text: str, taken: set[str]) -> str:
         anchor = f"{base}-{number}"
     taken.add(anchor)
     return anchor
-
-
-def _marked(text: Text) -> Markup:
-    """A text, escaped, with its code marked as such."""
-    pieces = (text,) if isinstance(text, str) else text
-    return Markup("").join(
-        Markup("<code>{}</code>").format(piece.text) if isinstance(piece, Code) else escape(piece) for piece in pieces
-    )
 
 
 def _kept_together(name: str) -> str:

@@ -39,7 +39,7 @@ def draw(study: Path, quality: QualityTable, looks: Mapping[str, Look]) -> Figur
     title(right, "training loss")
     right.set_ylabel("loss (nats per target)")
     _trim(right, [value for curve in training.values() for values in curve.values() for value in values])
-    legend(drawn, left)
+    legend(drawn, left if any(validation.values()) else right)
     return drawn
 
 

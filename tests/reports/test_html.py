@@ -114,6 +114,7 @@ def test_figures_are_those_beside_the_page_and_say_what_they_show(
     assert drawn == [path.read_bytes() for path in built[2] if path.suffix == ".svg"]
     assert "Learning curves of enwik8-4M: validation bpb and training loss" in images[0].attributes["alt"]
     assert "enwik8-4M: test bpb against peak memory" in images[1].attributes["alt"]
+    assert b">Transformer-XL</text>" in drawn[0], "a legend, also where nothing is validated yet"
 
 
 def test_it_can_be_read_without_seeing_it(page: Any) -> None:
