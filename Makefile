@@ -16,7 +16,7 @@ DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench bench-enwik8 bench-object_collision bench-small bench-paper data sweep report wandb-sync test test-all lint typecheck lock clean
+.PHONY: help setup bench bench-enwik8 bench-object_collision bench-small bench-paper data sweep report plots wandb-sync test test-all lint typecheck lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-23s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,9 @@ sweep: $(RUN)  ## search learning rate and span of Expire-Span on enwik8-4M, fou
 
 report: $(RUN)  ## build the report of runs/STUDY again (STUDY=quick)
 	$(PY) -m reports build runs/$(STUDY) $(ARGS)
+
+plots: $(RUN)  ## draw the figures of runs/STUDY again (STUDY=quick), and nothing else of its report
+	$(PY) -m reports build runs/$(STUDY) --figures $(ARGS)
 
 wandb-sync: $(RUN)  ## upload the W&B runs of runs/STUDY (STUDY=quick), for five minutes at most
 	$(PY) -m bench wandb runs/$(STUDY) --sync $(ARGS)

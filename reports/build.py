@@ -1,18 +1,22 @@
-"""Writes a study's report: the page, its figures, and every stored row."""
+"""Writes a study's report: the page as Markdown and as HTML, its figures, and every stored row."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bench.store.atomic import write_bytes
 from bench.store.frame import load
-from reports import learning_curves, tradeoff
+from reports import html, learning_curves, markdown, tradeoff
 from reports.drawing import looks, write
 from reports.efficiency import efficiency_table, frame
 from reports.page import lines_frame, page, quality_tables
+from reports.parts import Figure
 from reports.quality import QualityTable
 
 
@@ -20,8 +24,8 @@ def build_report(study: Path) -> tuple[str, list[Path]]:
     """Makes the report of a study in its folder `report/`.
 
     Returns:
-        the page's text and the files written: report.md, quality.csv and efficiency.csv (the tables' figures), rows.csv
-        (all stored rows), and each figure as SVG and PNG.
+        the page's text and the files written: report.md and report.html (the same page), quality.csv and efficiency.csv
+        (the tables' figures), rows.csv (all stored rows), and each figure as SVG and PNG.
 
     Raises:
         FileNotFoundError: there is no such study.
@@ -33,39 +37,65 @@ def build_report(study: Path) -> tuple[str, list[Path]]:
     )
     folder = study / "report"
     folder.mkdir(exist_ok=True)
-    cards = table.attrs["titles"]["methods"]
-    drawn = [figures(study, quality, cards, folder, name) for quality, name in zip(tables, names(tables), strict=True)]
-    text = page(table, tables, [[path.name for path in paths if path.suffix == ".svg"] for paths in drawn])
+    drawn = _draw(study, table, tables, folder)
+    parts = page(table, tables, drawn)
+    text = markdown.render(parts)
     contents = {
         "report.md": text,
+        "report.html": html.render(parts),
         "quality.csv": lines_frame(tables).to_csv(index=False),
         "efficiency.csv": frame([found for table in tables if (found := efficiency_table(table))]).to_csv(index=False),
         "rows.csv": rows.to_csv(index=False),
     }
     for name, content in contents.items():
         write_bytes(folder / name, content.encode())
-    return text, [folder / name for name in contents] + [path for paths in drawn for path in paths]
+    return text, [folder / name for name in contents] + _files(drawn)
 
 
-def figures(study: Path, quality: QualityTable, cards: Any, folder: Path, name: str) -> list[Path]:
-    """Draws the figures of one table into a folder and returns the files.
+def draw_figures(study: Path) -> list[Path]:
+    """Draws a study's figures again, and nothing else of its report.
+
+    Returns:
+        the files written, each figure as SVG and PNG.
+
+    Raises:
+        FileNotFoundError: there is no such study.
+    """
+    table = load(study)
+    folder = study / "report"
+    folder.mkdir(exist_ok=True)
+    return _files(_draw(study, table, quality_tables(table), folder))
+
+
+def _files(drawn: Iterable[list[Figure]]) -> list[Path]:
+    return [path for found in drawn for figure in found for path in (figure.file, figure.file.with_suffix(".png"))]
+
+
+def _draw(study: Path, table: pd.DataFrame, tables: list[QualityTable], folder: Path) -> list[list[Figure]]:
+    """Each table's figures, drawn into the folder."""
+    cards = table.attrs["titles"]["methods"]
+    return [figures(study, quality, cards, folder, name) for quality, name in zip(tables, names(tables), strict=True)]
+
+
+def figures(study: Path, quality: QualityTable, cards: Any, folder: Path, name: str) -> list[Figure]:
+    """Draws the figures of one table into a folder.
 
     Args:
         cards: of the methods, by id.
         name: what the files' names begin with.
     """
     look = looks([line.group for line in quality.lines], cards)
+    found: list[Figure] = []
+    picture = learning_curves.draw(study, quality, look)
+    if picture is not None:
+        svg, _ = write(picture, folder, f"{name}-learning-curves")
+        found.append(Figure(svg, learning_curves.alt(quality)))
     efficiency = efficiency_table(quality)
-    drawn = {
-        "learning-curves": learning_curves.draw(study, quality, look),
-        "tradeoff": None if efficiency is None else tradeoff.draw(efficiency, look),
-    }
-    return [
-        path
-        for what, picture in drawn.items()
-        if picture is not None
-        for path in write(picture, folder, f"{name}-{what}")
-    ]
+    picture = None if efficiency is None else tradeoff.draw(efficiency, look)
+    if efficiency is not None and picture is not None:
+        svg, _ = write(picture, folder, f"{name}-tradeoff")
+        found.append(Figure(svg, tradeoff.alt(efficiency)))
+    return found
 
 
 def names(tables: list[QualityTable]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from bench.store.atomic import write_bytes
 from reports.groups import Group
@@ -86,16 +87,22 @@ def title(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10, fontweight="bold")
 
 
-def legend(drawn: Figure, axes: Axes) -> None:
-    """The legend beside the axes, one entry per label."""
+def legend(drawn: Figure, axes: Axes, length: float | None = None) -> None:
+    """The legend beside the axes, one entry per label.
+
+    Args:
+        length: of the entries' lines, in the size of the type; matplotlib's own by default.
+    """
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     with matplotlib.rc_context(_STYLE):
-        drawn.legend(unique.values(), unique.keys(), loc="outside right upper")
+        drawn.legend(unique.values(), unique.keys(), loc="outside right upper", handlelength=length)
 
 
 def write(drawn: Figure, folder: Path, name: str) -> list[Path]:
     """Writes a figure as SVG and PNG; the same data give the same bytes."""
+    for text in drawn.findobj(Text):
+        text.set_parse_math(False)  # a name may hold dollar signs, between which matplotlib would read a formula
     paths = []
     with matplotlib.rc_context(_STYLE):
         for kind, nameless in (("svg", "Date"), ("png", "Software")):

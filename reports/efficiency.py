@@ -13,7 +13,7 @@ import pandas as pd
 
 from reports import published
 from reports.groups import Group
-from reports.markdown import table
+from reports.parts import Bullets, Part, Table
 from reports.quality import BASELINE, Line, QualityTable, number, shown
 
 MB = 1e6
@@ -127,8 +127,8 @@ def _status(group: Group) -> str:
     return "" if bad.empty else f"{bad.iloc[0]['status']}: {bad.iloc[0]['reason']}"
 
 
-def markdown(efficiency: EfficiencyTable) -> str:
-    """The table as Markdown, with what its figures are below it."""
+def efficiency_parts(efficiency: EfficiencyTable) -> list[Part]:
+    """The table as it is shown, with what its figures are below it."""
     quality = efficiency.quality
     arrow = "↑" if quality.higher_is_better else "↓"
     theirs = any(line.time_published or line.memory_published for line in efficiency.lines)
@@ -163,8 +163,8 @@ def markdown(efficiency: EfficiencyTable) -> str:
         if theirs:
             cells.insert(4, number(line.time_published, 2))
             cells.insert(7, number(line.memory_published, 2))
-        lines.append(cells)
-    return "\n\n".join([table(header, lines), _reading(efficiency, theirs)])
+        lines.append(tuple(cells))
+    return [Table(tuple(header), tuple(lines)), _reading(efficiency, theirs)]
 
 
 def _mb(measured: Measured) -> float | None:
@@ -180,7 +180,7 @@ def _with_spread(measured: Measured, digits: int) -> str:
     return f"{text} [{measured.low:,.{digits}f}, {measured.high:,.{digits}f}]"
 
 
-def _reading(efficiency: EfficiencyTable, theirs: bool) -> str:
+def _reading(efficiency: EfficiencyTable, theirs: bool) -> Bullets:
     lines = [line for line in efficiency.lines if line.time.n is not None]
     counts = sorted({line.time.n for line in lines if line.time.n is not None})
     where = f"{efficiency.device}, {efficiency.threads} CPU thread(s)" if efficiency.threads else efficiency.device
@@ -201,7 +201,7 @@ def _reading(efficiency: EfficiencyTable, theirs: bool) -> str:
             f"Published ratios: {'; '.join(published.sources(efficiency.task))}; hardware unknown, full-size models."
         )
     said += [f"{line.line.group.label}: {line.status}." for line in efficiency.lines if line.status]
-    return "\n".join(f"- {line}" for line in said if line)
+    return Bullets(tuple(line for line in said if line))
 
 
 def _percent(measured: Measured) -> str:

@@ -39,8 +39,16 @@ def draw(study: Path, quality: QualityTable, looks: Mapping[str, Look]) -> Figur
     title(right, "training loss")
     right.set_ylabel("loss (nats per target)")
     _trim(right, [value for curve in training.values() for values in curve.values() for value in values])
-    legend(drawn, left)
+    legend(drawn, left if any(validation.values()) else right)
     return drawn
+
+
+def alt(quality: QualityTable) -> str:
+    """What the figure shows."""
+    return (
+        f"Learning curves of {quality.heading}: validation {quality.metric} and training loss against training tokens, "
+        "one line per method"
+    )
 
 
 def _curve(study: Path, group: Group, split: str, metric: str) -> Curve:

@@ -1,4 +1,4 @@
-"""The report as one Markdown page: a table per comparison, how to read it, what failed, where the numbers come from."""
+"""The report's parts: a table per comparison, how to read it, what failed, where the numbers come from."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from reports.efficiency import efficiency_table
-from reports.efficiency import markdown as efficiency_markdown
+from reports.efficiency import efficiency_parts, efficiency_table
 from reports.groups import Group, comparisons, groups
-from reports.markdown import table as markdown_table
-from reports.quality import TOLERANCE, QualityTable, markdown, quality_table, size_flag
+from reports.parts import Bullets, Code, Figure, Heading, Paragraph, Part, Table, Text
+from reports.quality import TOLERANCE, QualityTable, quality_part, quality_table, size_flag
 from reports.statistics import FEWEST
 
 
@@ -39,38 +38,35 @@ def _card(card: dict[str, Any], members: Sequence[Group]) -> dict[str, Any] | No
     return None
 
 
-def page(table: pd.DataFrame, tables: Sequence[QualityTable], pictures: Sequence[Sequence[str]]) -> str:
-    """The page's text.
+def page(table: pd.DataFrame, tables: Sequence[QualityTable], figures: Sequence[Sequence[Figure]]) -> list[Part]:
+    """The page's parts.
 
     Args:
         table: what `bench.store.frame.load` gave.
         tables: what `quality_tables` made of it.
-        pictures: for each table the files of its figures, beside the page.
+        figures: those of each table.
     """
-    parts = [f"# {table.attrs['study']}"]
-    about = _about(table)
-    if about:
-        parts.append(about)
-    for quality, drawn in zip(tables, pictures, strict=True):
-        parts += [f"## {quality.heading}", markdown(quality), _reading(quality)]
+    parts: list[Part] = [Heading(1, table.attrs["study"]), *_about(table)]
+    for quality, drawn in zip(tables, figures, strict=True):
+        parts += [Heading(2, quality.heading), quality_part(quality), _reading(quality)]
         efficiency = efficiency_table(quality)
         if efficiency is not None:
-            parts += [f"### {quality.heading}: time and memory", efficiency_markdown(efficiency)]
-        parts += [f"![{name.rpartition('.')[0].replace('-', ' ')}]({name})" for name in drawn]
-    parts += [_not_ok(table), _damaged(table), _origin(table)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+            parts += [Heading(3, f"{quality.heading}: time and memory"), *efficiency_parts(efficiency)]
+        parts += drawn
+    return [*parts, *_not_ok(table), *_damaged(table), *_origin(table)]
 
 
-def _about(table: pd.DataFrame) -> str:
+def _about(table: pd.DataFrame) -> list[Part]:
     """What the preset says of itself."""
     presets = table.attrs["titles"].get("presets", {})
-    return "\n".join(f"`{name}`: {card['about']}." for name, card in presets.items() if card.get("about"))
+    lines = [(Code(name), f": {card['about']}.") for name, card in presets.items() if card.get("about")]
+    return [Paragraph(tuple(lines))] if lines else []
 
 
-def _reading(quality: QualityTable) -> str:
+def _reading(quality: QualityTable) -> Bullets:
     """What the figures of a table are, in sentences."""
     specs = [line.group.spec for line in quality.lines]
-    lines = [_evaluation(quality), _training(specs)]
+    lines: list[Text] = [_evaluation(quality), _training(specs)]
     seeds = [line.cells - line.failed for line in quality.lines]
     if min(seeds) < FEWEST:
         lines.append(f"Fewer than {FEWEST} seeds: no interval, and no difference is shown to be real.")
@@ -87,8 +83,8 @@ def _reading(quality: QualityTable) -> str:
         usual = f"{quality.baseline.label}'s" if quality.baseline else "the median"
         lines.append(f"Parameters: a model that is more than {TOLERANCE:.0%} from {usual} has that beside its name.")
     if any(line.stale for line in quality.lines):
-        lines.append("Stale: made by other code than today's; `--retry stale` runs it again.")
-    return "\n".join(f"- {line}" for line in lines)
+        lines.append(("Stale: made by other code than today's; ", Code("--retry stale"), " runs it again."))
+    return Bullets(tuple(lines))
 
 
 def _evaluation(quality: QualityTable) -> str:
@@ -128,28 +124,29 @@ def _backbone(settings: dict[str, Any]) -> str:
     )
 
 
-def _not_ok(table: pd.DataFrame) -> str:
+def _not_ok(table: pd.DataFrame) -> list[Part]:
     """Every cell that has no good result, and why."""
     cells = table.drop_duplicates("cell")
     bad = cells[cells["status"] != "ok"]
     if bad.empty:
-        return ""
-    lines = [[str(row["cell"]), str(row["status"]), str(row["reason"] or "")] for _, row in bad.iterrows()]
-    return "## Cells without a result\n\n" + markdown_table(["cell", "status", "reason"], lines, left=3)
+        return []
+    lines = [(str(row["cell"]), str(row["status"]), str(row["reason"] or "")) for _, row in bad.iterrows()]
+    shown = Table(("cell", "status", "reason"), tuple(lines), left=(0, 1, 2))
+    return [Heading(2, "Cells without a result"), shown]
 
 
-def _damaged(table: pd.DataFrame) -> str:
+def _damaged(table: pd.DataFrame) -> list[Part]:
     if not table.attrs["damaged"]:
-        return ""
-    return "## Damaged files\n\n" + "\n".join(f"- {line}" for line in table.attrs["damaged"])
+        return []
+    return [Heading(2, "Damaged files"), Bullets(tuple(table.attrs["damaged"]))]
 
 
-def _origin(table: pd.DataFrame) -> str:
+def _origin(table: pd.DataFrame) -> list[Part]:
     """Versions, device and code of the results."""
     cells = table.drop_duplicates("cell")
     done = cells[cells["commit"].notna() | cells["torch"].notna()]
     if done.empty:
-        return ""
+        return []
 
     def values(column: str) -> str:
         return ", ".join(str(value) for value in dict.fromkeys(done[column].dropna()))
@@ -161,7 +158,7 @@ def _origin(table: pd.DataFrame) -> str:
         + (", with uncommitted changes." if bool(done["dirty"].fillna(False).any()) else "."),
         f"Cells took {_minutes(done['seconds'])} each; those are no timings.",
     ]
-    return "## Where the numbers come from\n\n" + "\n".join(f"- {line}" for line in lines)
+    return [Heading(2, "Where the numbers come from"), Bullets(tuple(lines))]
 
 
 def _minutes(seconds: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.groups import Group
-from reports.markdown import table
+from reports.parts import Table
 from reports.statistics import Difference, Mean, holm, mean_interval, paired_difference
 
 BASELINE = "transformer_xl"
@@ -124,8 +124,8 @@ def size_flag(line: Line, quality: QualityTable) -> str:
     return f" ({line.parameters / reference - 1:+.0%} parameters)"
 
 
-def markdown(quality: QualityTable) -> str:
-    """The table as Markdown."""
+def quality_part(quality: QualityTable) -> Table:
+    """The table as it is shown."""
     arrow = "↑" if quality.higher_is_better else "↓"
     header = [
         "method",
@@ -153,8 +153,8 @@ def markdown(quality: QualityTable) -> str:
         ]
         if compared:
             cells.insert(2, difference_text(line.difference))
-        lines.append(cells)
-    return table(header, lines)
+        lines.append(tuple(cells))
+    return Table(tuple(header), tuple(lines))
 
 
 def shown(mean: Mean | None) -> str:

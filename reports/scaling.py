@@ -1,84 +1,144 @@
-"""Time and memory against context length, from a file that ``python -m bench clock --out FILE.json`` wrote.
+"""The figure of a comparison: time and memory against context length, one line per method and share alive.
 
-A method that ran out of memory, or failed, has a cross at the upper edge where it did.
+An entry without a result is a cross above all lines, at its context, with why beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from bench.store.damaged import DamagedFile, read_json
 from reports.drawing import LINES, figure, legend, title
 
 Row = Mapping[str, Any]
+Look = dict[str, Any]
+"""Keywords for `Axes.plot`."""
 
-
-def read(path: Path) -> dict[str, Any]:
-    """The content of a comparison's file. Raises FileNotFoundError, or DamagedFile where it holds something else."""
-    content = read_json(path)
-    missing = {"shape", "provenance", "cards", "rows"} - set(content)
-    if missing:
-        raise DamagedFile(path, f"it lacks {', '.join(sorted(missing))}: `bench clock --out` did not write it")
-    return content
+_NO_FAILURE = ("ok", "unsupported")
+_LEGEND_LINE = 3.5  # long enough to tell dashes from dots
 
 
 def draw(content: Mapping[str, Any]) -> Figure:
-    """The figure of a comparison."""
+    """The figure of a comparison, whose content `contexts.read` gave."""
     rows: Sequence[Row] = content["rows"]
-    shape, device = content["shape"], content["provenance"]["device"]
-    drawn, (left, right) = figure(10.0, 4.0, 2)
-    lines = list(dict.fromkeys((row["method"], row["impl"], row["alive"]) for row in rows))
-    shares = sorted({row["alive"] for row in rows}, reverse=True)
-    impls = list(dict.fromkeys(row["impl"] for row in rows))
-    for method, impl, alive in lines:
-        mine = [row for row in rows if (row["method"], row["impl"], row["alive"]) == (method, impl, alive)]
-        card = content["cards"][method]
-        label = card["title"] + (f", {impl}" if len(impls) > 1 else "")
-        label += f", {alive:.0%} alive" if any(row["alive"] != 1 for row in rows if row["method"] == method) else ""
-        look = {"color": card["colour"], "marker": card["marker"], "label": label}
-        look["linestyle"] = LINES[shares.index(alive) % len(LINES)]
-        look["alpha"] = 1.0 if impl == impls[0] else 0.6
-        _line(left, mine, "time_ms_p50", 1.0, look)
-        _line(right, mine, "peak_bytes", 1e6, look)
-    what = "one layer" if shape["scope"] == "layer" else f"{shape['layers']} layers"
-    title(left, f"time per {'training step' if shape['scope'] == 'step' else 'forward and backward'}")
-    left.set_ylabel("time (ms)")
+    drawn, (left, right) = figure(10.0, 4.2, 2)
+    looks = _looks(rows, content["cards"])
+    panels: tuple[tuple[Axes, str, float], ...] = ((left, "time_ms_p50", 1.0), (right, "peak_bytes", 1e6))
+    for axes, key, unit in panels:
+        for of_line, look in looks.items():
+            mine = [row for row in rows if _of_line(row) == of_line]
+            if any(row["status"] != "unsupported" for row in mine):
+                _line(axes, mine, key, unit, look)
+        _scales(axes, sorted({row["context"] for row in rows}))
+        missing = [row for row in rows if row[key] is None]
+        if len(missing) == len(rows):
+            axes.set_ylim(1, 10)  # on which nothing stands but crosses
+        _failures(axes, [row for row in missing if row["status"] not in _NO_FAILURE], looks)
+        _ticks(axes)
+    title(left, f"time of {'a training step' if content['shape']['scope'] == 'step' else 'forward and backward'}")
+    left.set_ylabel("time (ms), lower is better")
     title(right, "peak memory over static")
-    right.set_ylabel("memory (MB)")
-    for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_xlabel("context (positions)")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    drawn.suptitle(
-        f"{device}: {what}, H {shape['heads']}, D {shape['head_dim']}, T {shape['block']}, B {shape['batch']}, "
-        f"{shape['precision']}",
-        x=0.01,
-        ha="left",
-        fontsize=9,
-    )
-    legend(drawn, left)
+    right.set_ylabel("memory (MB), lower is better")
+    drawn.suptitle(f"{content['provenance']['device']}: {model(content)}", x=0.01, ha="left", fontsize=9)
+    legend(drawn, left, _LEGEND_LINE)
     return drawn
 
 
-def _line(axes: Axes, rows: Sequence[Row], key: str, unit: float, look: Mapping[str, Any]) -> None:
-    measured = [(row["context"], row[key] / unit) for row in rows if row[key] is not None]
-    if measured:
-        axes.plot([x for x, _ in measured], [y for _, y in measured], **look)
-    failed = [row["context"] for row in rows if row["status"] not in ("ok", "unsupported")]
-    if failed:
-        axes.plot(
-            failed,
-            [0.98] * len(failed),
+def model(content: Mapping[str, Any]) -> str:
+    """The sizes of what was compared, in words."""
+    shape = content["shape"]
+    what = "one layer" if shape["scope"] == "layer" else f"{shape['layers']} layers"
+    return (
+        f"{what}, {shape['heads']} heads of {shape['head_dim']}, blocks of {shape['block']} tokens, "
+        f"{shape['batch']} rows, {shape['precision']}"
+    )
+
+
+def _of_line(row: Row) -> tuple[str, str, float]:
+    """What the rows of one line have in common."""
+    return row["method"], row["impl"], row["alive"]
+
+
+def _looks(rows: Sequence[Row], cards: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str, float], Look]:
+    """Each line's look: colour and marker are the method's, dashes and the marker's paleness say the share alive.
+
+    Lines of another impl than the first are thin.
+    """
+    shares = sorted({row["alive"] for row in rows}, reverse=True)
+    impls = list(dict.fromkeys(row["impl"] for row in rows))
+    forgets = {row["method"] for row in rows if row["alive"] != 1}
+    looks = {}
+    for method, impl, alive in dict.fromkeys(map(_of_line, rows)):
+        card = cards[method]
+        label = card["title"] + (f", {impl}" if len(impls) > 1 else "")
+        look: Look = {"color": card["colour"], "marker": card["marker"], "linestyle": LINES[shares.index(alive) % 4]}
+        look["label"] = label + (f", {100 * alive:g} % alive" if method in forgets else "")
+        look["markerfacecolor"] = [1 - alive * (1 - part) for part in to_rgb(card["colour"])]
+        if impl != impls[0]:
+            look |= {"linewidth": 0.8, "markersize": 3.5}
+        looks[method, impl, alive] = look
+    return looks
+
+
+def _line(axes: Axes, rows: Sequence[Row], key: str, unit: float, look: Look) -> None:
+    """The line, and for times their 20th to 80th percentile."""
+    measured = sorted((row for row in rows if row[key] is not None), key=lambda row: int(row["context"]))
+    values = [row[key] / unit for row in measured]
+    contexts = [row["context"] for row in measured]
+    axes.plot(contexts, values, **look)
+    if key == "time_ms_p50":
+        low, high = ([row[name] for row in measured] for name in ("time_ms_p20", "time_ms_p80"))
+        axes.vlines(contexts, low, high, look["color"], lw=0.8)
+
+
+def _failures(axes: Axes, rows: Sequence[Row], looks: Mapping[tuple[str, str, float], Look]) -> None:
+    """A cross for each, those of one context below each other, in room made above the lines."""
+    if not rows:
+        return
+    contexts = [row["context"] for row in rows]
+    most = max(map(contexts.count, contexts))
+    step = min(0.06, 0.5 / most)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, low * (high / low) ** (1 / (1 - step * (most + 0.5))))
+    first, last = axes.get_xlim()
+    across = axes.get_xaxis_transform()
+    for index, row in enumerate(rows):
+        look, place = looks[_of_line(row)], 1 - step * (0.75 + contexts[:index].count(row["context"]))
+        axes.plot(row["context"], place, color=look["color"], marker="x", markersize=6, transform=across)
+        leftwards = row["context"] ** 2 > first * last
+        label = axes.annotate(
+            f"{look['label']}: {row['status']}",
+            (row["context"], place),
+            (-6 if leftwards else 6, 0),
+            xycoords=across,
+            textcoords="offset points",
+            fontsize=7,
+            ha="right" if leftwards else "left",
+            va="center",
             color=look["color"],
-            marker="x",
-            linestyle="none",
-            markersize=8,
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
         )
+        label.set_in_layout(False)  # a long one takes no width from the axes
+
+
+def _scales(axes: Axes, contexts: Sequence[int]) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlabel("context (positions)")
+    axes.set_xticks(contexts)
+    axes.set_xlim(contexts[0] / 1.3, contexts[-1] * 1.3)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _ticks(axes: Axes) -> None:
+    """Round numbers, also where all values lie so close together that 1, 2 and 5 times powers of ten pass them by."""
+    low, high = axes.get_ylim()
+    wide = high / low > 5
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)) if wide else MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))

@@ -11,6 +11,15 @@ from reports.drawing import Look, figure, legend, title
 from reports.efficiency import MB, EfficiencyTable
 
 
+def alt(efficiency: EfficiencyTable) -> str:
+    """What the figure shows."""
+    quality = efficiency.quality
+    return (
+        f"{quality.heading}: test {quality.metric} against peak memory in training and against time per batch, "
+        "one point per method"
+    )
+
+
 def draw(efficiency: EfficiencyTable, looks: Mapping[str, Look]) -> Figure | None:
     """The figure of one table; None where nothing has both a quality and a cost."""
     lines = [line for line in efficiency.lines if line.line.test is not None]

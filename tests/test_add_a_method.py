@@ -67,7 +67,7 @@ def test_it_trains_beside_the_others_and_stands_in_the_table(plugin: Path, check
     assert done.returncode == 0, done.stdout + done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["counts"] == {"ok": 2}
-    page = Path(last["report"]).read_text()
+    page = Path(last["report"]).with_suffix(".md").read_text()
     assert "| Decaying mean (longest=20)" in page
     assert "bytes-corpus" in page
     specs = [json.loads(path.read_text()) for path in (tmp_path / "s").glob("cells/*decaying_mean*/spec.json")]

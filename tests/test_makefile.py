@@ -16,7 +16,7 @@ import pytest
 
 TARGETS = {
     *("help", "setup", "bench", "bench-enwik8", "bench-object_collision", "bench-small", "bench-paper"),
-    *("data", "sweep", "report", "wandb-sync"),
+    *("data", "sweep", "report", "plots", "wandb-sync"),
     *("test", "test-all", "lint", "typecheck", "lock", "clean"),
 }
 
@@ -97,6 +97,13 @@ def test_a_changed_lock_is_installed_again(project: Path) -> None:
 def test_pip_args_are_passed_on(project: Path) -> None:
     make(project, "setup", "PIP_ARGS=--no-cache-dir -v")
     assert "-m pip install --no-cache-dir -v -r requirements.lock" in calls(project)
+
+
+def test_a_studys_report_and_its_figures_are_made_again(project: Path) -> None:
+    make(project, "report", "STUDY=mine")
+    assert calls(project)[-1] == "-m reports build runs/mine"
+    make(project, "plots", "ARGS=--quiet")
+    assert calls(project) == ["-m reports build runs/quick --figures --quiet"]
 
 
 def test_failed_installation_is_tried_again(project: Path) -> None:

@@ -95,9 +95,12 @@ class Compared:
 
 
 def entries(
-    methods: Sequence[str], impls: Sequence[str], contexts: Sequence[int], alive: Sequence[float]
+    methods: Sequence[str], impls: Sequence[str], contexts: Sequence[int], alive: Sequence[float], block: int
 ) -> list[Entry]:
     """All combinations; ``auto`` is each method's first impl, and a method without an impl is left out of it.
+
+    A method that keeps all that it can reach is measured once per context, at 100 % alive, whatever shares were asked
+    for: they would be the same measurement under other names.
 
     Raises SettingsError where no method has an impl that was asked for.
     """
@@ -108,12 +111,30 @@ def entries(
             known = METHODS.card(method)["impls"]
             for impl in dict.fromkeys(known[0] if impl == "auto" else impl for impl in impls):
                 if impl in known:
-                    found += [Entry(method, impl, context, share) for share in alive]
+                    shares = dict.fromkeys(alive) if can_forget(method, impl, context, block) else (1.0,)
+                    found += [Entry(method, impl, context, share) for share in shares]
     have = {entry.impl for entry in found}
     for impl in impls:
         if impl != "auto" and impl not in have:
             raise SettingsError("--impls", f"none of these methods has an impl {impl!r}", "See `python -m bench list`.")
     return found
+
+
+def can_forget(method: str, impl: str, context: int, block: int) -> bool:
+    """Whether a share below 1 of a method's memory can be alive: by its spans, which can be set, or by its settings.
+
+    Asked of its settings as: can one of all positions be forgotten? A shorter share may still be refused for its size.
+    """
+    module = METHODS.load(method)
+    sized: Callable[[int, float, int], Any] | None = getattr(module, "sized", None)
+    if sized is None:
+        return False
+    try:
+        whole = sized(context, 1.0, block)
+        mixer = module.mixer_class(whole, impl) if hasattr(module, "mixer_class") else module.Method
+        return bool(mixer.predicts_spans or sized(context, 1.0 - 1.0 / context, block) != whole)
+    except Unsupported:
+        return False
 
 
 def spec_of(entry: Entry, shape: Shape, plugins: Sequence[Mapping[str, str]] = ()) -> CellSpec:

@@ -97,7 +97,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     plugins = add_plugins(args.plugin)
     methods = args.methods.split(",") if args.methods else METHODS.names()
-    asked = entries(methods, args.impls.split(","), contexts, alive)
+    asked = entries(methods, args.impls.split(","), contexts, alive, args.block)
     names = ("scope", "batch", "heads", "head_dim", "block", "layers", "precision", "threads", "accelerator")
     shape = Shape(**{name: getattr(args, name) for name in names})
     settings = ClockSettings(rounds=args.rounds, steps=args.steps, seconds=args.seconds)

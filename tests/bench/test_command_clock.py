@@ -48,7 +48,7 @@ def last_line(printed: str) -> dict[str, Any]:
     return found
 
 
-def test_methods_are_compared_at_one_size_and_what_has_no_such_size_says_so(
+def test_methods_are_compared_at_one_size_and_those_that_forget_nothing_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "kept.json"
@@ -58,12 +58,8 @@ def test_methods_are_compared_at_one_size_and_what_has_no_such_size_says_so(
     said = last_line(printed)
     assert said["device"] == "a device"
     rows = {(row["method"], row["alive"]): row for row in said["rows"]}
-    assert list(rows) == [("transformer_xl", 1), ("transformer_xl", 0.25), ("expire_span", 1), ("expire_span", 0.25)]
+    assert list(rows) == [("transformer_xl", 1), ("expire_span", 1), ("expire_span", 0.25)]
     assert all(set(row) >= KEYS and row["context"] == 64 for row in said["rows"])
-    unsupported = rows.pop(("transformer_xl", 0.25))
-    assert unsupported["status"] == "unsupported"
-    assert unsupported["reason"] == "transformer_xl forgets nothing within its length"
-    assert {unsupported[key] for key in KEYS if "time" in key or "bytes" in key} == {None}, "missing, not 0"
     for row in rows.values():
         assert row["status"] == "ok", row["reason"]
         assert 0 < row["time_ms_p20"] <= row["time_ms_p50"] <= row["time_ms_p80"]
@@ -138,15 +134,36 @@ def test_flags_that_a_study_says_itself_are_refused_beside_one(
     assert f"{flags[0]}: does not go with a study" in capsys.readouterr().err
 
 
+def test_a_size_that_a_method_cannot_have_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["clock", *TINY, "--methods", "adaptive_span", "--contexts", "64", "--alive", "1,0.25"]) == 0
+    whole, quarter = last_line(capsys.readouterr().out)["rows"]
+    assert (whole["status"], quarter["status"]) == ("ok", "unsupported")
+    assert quarter["reason"] == "16 positions are not longer than the ramp of 32"
+    assert {quarter[key] for key in KEYS if "time" in key or "bytes" in key} == {None}, "missing, not 0"
+
+
 def test_combinations_are_all_asked_for_once_and_auto_is_the_first_impl() -> None:
-    found = entries(["transformer_xl", "expire_span"], ["auto", "reference"], [16, 32], [1.0, 0.5])
+    found = entries(["expire_span", "adaptive_span"], ["auto", "reference"], [48, 64], [1.0, 0.5, 1.0], block=16)
     assert [(entry.context, entry.method, entry.impl, entry.alive) for entry in found] == [
         (context, method, "reference", alive)
-        for context in (16, 32)
-        for method in ("transformer_xl", "expire_span")
+        for context in (48, 64)
+        for method in ("expire_span", "adaptive_span")
         for alive in (1.0, 0.5)
     ]
-    assert found[-1].name == "expire_span, reference, 32 slots, 50 % alive"
+    assert found[-1].name == "adaptive_span, reference, 64 slots, 50 % alive"
+
+
+@pytest.mark.parametrize("alive", [[1.0, 0.5, 0.1], [0.1]])
+def test_a_method_of_which_no_share_can_be_forgotten_is_measured_once_and_whole(
+    tmp_path: Path, alive: list[float]
+) -> None:
+    """Whether it refuses shares, as three of ours, or passes them over, as the plugin: no row may claim one."""
+    METHODS.add_plugin(tiny.write_probe(tmp_path))
+    found = entries(METHODS.names(), ["auto"], [256], alive, block=16)
+    by_method = {entry.method: [one.alive for one in found if one.method == entry.method] for entry in found}
+    assert "probe" in by_method
+    for method, shares in by_method.items():
+        assert shares == (alive if method in ("adaptive_span", "expire_span") else [1.0])
 
 
 def test_the_cell_of_an_entry_has_the_sizes_that_were_asked_for(tmp_path: Path) -> None:
@@ -182,7 +199,7 @@ def test_ratios_are_to_transformer_xl_at_the_same_context(monkeypatch: pytest.Mo
             else {"static": 1.0, "extra": 2.0, "peak": 3.0}
         ),
     )
-    asked = entries(["transformer_xl", "expire_span"], ["auto"], [64, 128], [1.0])
+    asked = entries(["transformer_xl", "expire_span"], ["auto"], [64, 128], [1.0], block=16)
     found = compare(asked, Shape(block=16), ClockSettings(rounds=3))
     for xl, expire in (found[:2], found[2:]):
         assert xl.context == expire.context
@@ -327,4 +344,4 @@ def test_ctrl_c_while_it_measures_leaves_all_results_and_no_process(
 
 def test_an_impl_that_nobody_has_is_refused() -> None:
     with pytest.raises(SettingsError, match="--impls"):
-        entries(["transformer_xl"], ["turbo"], [16], [1.0])
+        entries(["transformer_xl"], ["turbo"], [16], [1.0], block=16)

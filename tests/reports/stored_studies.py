@@ -63,6 +63,8 @@ class Stored:
     figures: Mapping[str, float] = field(default_factory=dict)
     """Further rows: parameters, slots_alive and so on."""
     fingerprint: str | None = None
+    reason: str = "it broke"
+    """Of a cell that is not ok."""
 
 
 def study(folder: Path, results: list[Stored]) -> Path:
@@ -80,7 +82,7 @@ def study(folder: Path, results: list[Stored]) -> Path:
         result = Result(
             stored.spec.id,
             stored.status,
-            "" if stored.status is Status.OK else "it broke",
+            "" if stored.status is Status.OK else stored.reason,
             rows=rows,
             provenance={"fingerprint": stored.fingerprint},
             seconds=3.0,

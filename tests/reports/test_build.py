@@ -46,7 +46,7 @@ def test_three_seeds_give_means_intervals_and_paired_differences_best_first(tmp_
     assert "-0.1000 ± 0.0000" in line_of(text, "Expire-Span")
     assert "3 of 3" in line_of(text, "Expire-Span")
     assert "12.5 / -" in line_of(text, "Expire-Span")
-    assert [path.name for path in files] == ["report.md", "quality.csv", "efficiency.csv", "rows.csv"]
+    assert [path.name for path in files] == ["report.md", "report.html", "quality.csv", "efficiency.csv", "rows.csv"]
 
 
 def test_one_seed_shows_no_interval_and_says_why(tmp_path: Path) -> None:
@@ -126,6 +126,21 @@ def test_the_command_ends_with_json_imports_no_torch_and_refuses_a_missing_study
     )
     assert done.returncode == 2
     assert "there is no study" in done.stderr
+
+
+def test_figures_are_drawn_again_and_nothing_else_of_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = spec("transformer_xl", 0)
+    folder = study(tmp_path / "s", [(cell, 2.5, Status.OK, 1000.0)])
+    record = {"step": 1, "metric": "loss", "value": 3.0, "split": "train", "seconds": 1.0}
+    manifest.cell_folder(folder, cell.id).append([record])
+    assert main(["build", str(folder), "--figures"]) == 0
+    drawn = [str(folder / "report" / f"enwik8-4M-learning-curves.{kind}") for kind in ("svg", "png")]
+    assert capsys.readouterr().out.splitlines() == [*drawn, json.dumps({"study": "s", "files": drawn})]
+    assert sorted(map(str, (folder / "report").iterdir())) == sorted(drawn)
+    assert main(["build", str(tmp_path / "none"), "--figures"]) == 2
+    assert "there is no study" in capsys.readouterr().err
 
 
 def test_a_file_in_a_studys_place_and_a_folder_in_a_results_place_are_one_line(

@@ -1,0 +1,192 @@
+"""Time and memory against context length, from a file that ``python -m bench clock --out FILE.json`` wrote: the table.
+
+`scaling` draws the figure beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.store.atomic import write_bytes
+from bench.store.damaged import DamagedFile, read_json
+from reports import markdown, scaling
+from reports.drawing import write
+from reports.parts import Bullets, Figure, Heading, Part, Table
+from reports.quality import BASELINE, number
+
+Row = Mapping[str, Any]
+
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "shape": ("scope", "batch", "heads", "head_dim", "block", "layers", "precision", "threads"),
+    "clock": ("rounds",),
+    "provenance": ("device", "torch", "commit", "dirty"),
+}
+_COLUMNS = (
+    *("method", "impl", "context", "alive", "status", "reason"),
+    *("time_ms_p50", "time_ms_p20", "time_ms_p80", "steps", "time_ratio", "time_ratio_low", "time_ratio_high"),
+    *("peak_bytes", "static_bytes", "state_bytes", "slots_alive", "slots_allocated"),
+)
+_CARD = ("title", "colour", "marker")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a comparison's file, each of its rows with two ratios of memory more.
+
+    ``memory_ratio`` is to Transformer-XL at the same context, ``memory_ratio_to_whole`` to the same method, impl and
+    context at 100 % alive; None where either figure is missing.
+
+    Raises FileNotFoundError, or DamagedFile where it holds something else.
+    """
+    content = read_json(path)
+    problem = _problem(content)
+    if problem:
+        raise DamagedFile(path, problem)
+    rows: list[Row] = content["rows"]
+    return {**content, "rows": [{**row, **_memory_ratios(row, rows)} for row in rows]}
+
+
+def _problem(content: Mapping[str, Any]) -> str:
+    """What the file lacks; empty where it is one of ours."""
+    missing = sorted({*_NEEDED, "cards", "rows"} - set(content))
+    if missing:
+        return f"it lacks {', '.join(missing)}"
+    for name, keys in _NEEDED.items():
+        if not isinstance(content[name], dict) or set(keys) - set(content[name]):
+            return f"{name} does not hold {', '.join(keys)}"
+    rows, cards = content["rows"], content["cards"]
+    if not isinstance(rows, list) or not rows:
+        return "it has no rows"
+    for row in rows:
+        if not isinstance(row, dict) or set(_COLUMNS) - set(row):
+            return f"a row does not hold {', '.join(_COLUMNS)}"
+        card = cards.get(row["method"]) if isinstance(cards, dict) else None
+        if not isinstance(card, dict) or set(_CARD) - set(card):
+            return f"cards do not hold {', '.join(_CARD)} of {row['method']}"
+    return ""
+
+
+def baseline(row: Row, rows: list[Row]) -> Row | None:
+    """The row that ratios are to: Transformer-XL's first at the same context."""
+    return next((one for one in rows if (one["method"], one["context"]) == (BASELINE, row["context"])), None)
+
+
+def _memory_ratios(row: Row, rows: list[Row]) -> dict[str, float | None]:
+    same = ("method", "impl", "context")
+    whole = next((one for one in rows if one["alive"] == 1 and all(one[key] == row[key] for key in same)), None)
+    return {
+        "memory_ratio": _ratio(row, baseline(row, rows)),
+        "memory_ratio_to_whole": _ratio(row, whole),
+    }
+
+
+def _ratio(row: Row, other: Row | None) -> float | None:
+    if other is None or row["peak_bytes"] is None or not other["peak_bytes"]:
+        return None
+    return float(row["peak_bytes"] / other["peak_bytes"])
+
+
+def write_contexts(file: Path, folder: Path) -> tuple[str, list[Path]]:
+    """Writes a comparison's figure, as SVG and PNG, and its table, as Markdown and CSV, into a folder.
+
+    Returns:
+        the page's text and the files, named after the comparison's.
+
+    Raises:
+        FileNotFoundError: there is no such file. DamagedFile: it holds something else.
+    """
+    content = read(file)
+    name = f"{file.stem}-contexts"
+    folder.mkdir(parents=True, exist_ok=True)
+    svg, png = write(scaling.draw(content), folder, name)
+    page, figures = folder / f"{name}.md", folder / f"{name}.csv"
+    text = markdown.render(parts(content, file.stem, svg))
+    write_bytes(page, text.encode())
+    write_bytes(figures, frame(content).to_csv(index=False).encode())
+    return text, [page, figures, svg, png]
+
+
+def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:
+    """The page: the table, how to read it, the figure."""
+    what = "a training step" if content["shape"]["scope"] == "step" else "one layer's forward and backward"
+    facts = content["provenance"]
+    code = f"code {facts['commit'][:12]}" if facts["commit"] else "code of no commit"
+    said = [
+        f"Measured on {facts['device']}, {content['shape']['threads']} CPU thread(s): "
+        f"{scaling.model(content)}; untrained weights, memory full, a share of it alive as set.",
+        f"Time: {what}, median [20th, 80th percentile]. Ratios of times to Transformer-XL at the same context are "
+        f"paired by round, median [95 % bootstrap interval over {content['clock']['rounds']} rounds].",
+        "Memory: peak of PyTorch's allocator over what stays between steps (weights, gradients, optimiser).",
+        "State, slots: of one layer, per stream.",
+        f"PyTorch {facts['torch']}, {code}{', with uncommitted changes' if facts['dirty'] else ''}.",
+    ]
+    what_is_drawn = f"Time and peak memory over static against context, on logarithmic axes, of {name}"
+    return [
+        Heading(1, f"{name}: time and memory against context"),
+        table(content),
+        Bullets(tuple(said)),
+        Figure(picture, what_is_drawn),
+    ]
+
+
+def table(content: Mapping[str, Any]) -> Table:
+    """The rows as they are shown."""
+    rows: list[Row] = content["rows"]
+    shares = any(row["alive"] != 1 for row in rows)
+    header = [
+        "method",
+        "impl",
+        "context (positions)",
+        "alive",
+        "time (ms) ↓",
+        "time ratio",
+        "peak memory over static (MB) ↓",
+        "memory ratio",
+        "memory to 100 % alive",
+        "state (kB/stream) ↓",
+        "alive / allocated (slots/stream)",
+        "status",
+    ]
+    lines = [_line(row, rows, content["cards"]) for row in rows]
+    if not shares:
+        column = header.index("memory to 100 % alive")
+        header.pop(column)
+        lines = [[*line[:column], *line[column + 1 :]] for line in lines]
+    return Table(tuple(header), tuple(tuple(line) for line in lines), left=(0, 1, len(header) - 1))
+
+
+def _line(row: Row, rows: list[Row], cards: Mapping[str, Row]) -> list[str]:
+    first = row is baseline(row, rows)
+    return [
+        cards[row["method"]]["title"],
+        row["impl"],
+        number(row["context"], 0),
+        f"{100 * row['alive']:g} %",
+        _with_spread(row, "time_ms_p50", "time_ms_p20", "time_ms_p80", 1),
+        "1"
+        if first and row["time_ms_p50"] is not None
+        else _with_spread(row, "time_ratio", "time_ratio_low", "time_ratio_high", 2),
+        number(None if row["peak_bytes"] is None else row["peak_bytes"] / 1e6, 1),
+        number(row["memory_ratio"], 2),
+        "-" if row["alive"] == 1 else number(row["memory_ratio_to_whole"], 2),
+        number(None if row["state_bytes"] is None else row["state_bytes"] / 1e3, 1),
+        f"{number(row['slots_alive'], 0)} / {number(row['slots_allocated'], 0)}",
+        f"{row['status']}: {row['reason']}" if row["reason"] else row["status"],
+    ]
+
+
+def _with_spread(row: Row, middle: str, low: str, high: str, digits: int) -> str:
+    text = number(row[middle], digits)
+    if row[low] is None or row[high] is None:
+        return text
+    return f"{text} [{number(row[low], digits)}, {number(row[high], digits)}]"
+
+
+def frame(content: Mapping[str, Any]) -> pd.DataFrame:
+    """All that the file says of each row, but for raw samples, for the CSV."""
+    return pd.DataFrame(
+        [{key: value for key, value in row.items() if key != "samples_ms"} for row in content["rows"]]
+    ).assign(device=content["provenance"]["device"])
