@@ -118,6 +118,77 @@ def test_a_resident_peak_that_cannot_be_reset_is_missing(text: str, monkeypatch:
     assert set(found) == {"static", "peak", "extra"}
 
 
+def test_a_resident_peak_forgets_what_came_before_its_reset() -> None:
+    large = b"x" * 200_000_000
+    earlier = memory.resident_peak()
+    del large
+    assert memory.reset_resident_peak()
+    later = memory.resident_peak()
+    assert earlier is not None
+    assert later is not None
+    assert later < earlier - 150_000_000
+
+
+def test_peaks_on_a_gpu_are_of_the_steps_that_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    class Allocator:
+        """PyTorch's caching allocator, as far as it can be asked."""
+
+        def __init__(self) -> None:
+            self.allocated = self.peak = self.reserved = self.peak_reserved = 0
+
+        def take(self, size: int) -> None:
+            self.allocated += size
+            self.reserved = max(self.reserved, self.allocated)
+            self.peak, self.peak_reserved = max(self.peak, self.allocated), max(self.peak_reserved, self.reserved)
+
+        def empty_cache(self) -> None:
+            self.reserved = self.allocated
+
+        def reset(self, device: object) -> None:
+            self.peak, self.peak_reserved = self.allocated, self.reserved
+
+    held = Allocator()
+
+    class Workload:
+        """Weights of 30, filling that needs 1000 for a while, an optimiser of 40 from the first step on, a step 70."""
+
+        def __init__(self) -> None:
+            self.steps = 0
+            held.take(30)
+
+        def fill(self) -> None:
+            held.take(1000)
+            held.take(-1000)
+
+        def fetch(self) -> None:
+            pass
+
+        def step(self) -> None:
+            held.take(0 if self.steps else 40)
+            self.steps += 1
+            held.take(70)
+            held.take(-70)
+
+        def static_bytes(self) -> int:
+            return held.allocated
+
+    for name, found in {
+        "empty_cache": held.empty_cache,
+        "reset_peak_memory_stats": held.reset,
+        "max_memory_allocated": lambda device: held.peak,
+        "max_memory_reserved": lambda device: held.peak_reserved,
+        "memory_stats": lambda device: {"num_alloc_retries": 2},
+        "synchronize": lambda device: None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, found)
+    make: Any = Workload
+    figures = memory.measure(make, torch.device("cuda"))
+    del figures["resident"]
+    assert figures == {"static": 70, "peak": 140, "extra": 70, "reserved": 140, "retries": 2}
+
+
 def test_the_peak_is_the_largest_sum_while_it_is_watched() -> None:
     class Kind:
         name = "CPU"

@@ -1,0 +1,523 @@
+"""One-line faults, each with the test that must fail with it; `test_mutants.py` applies them to a copy, one at a time.
+
+Each is a mistake that somebody could make and that nothing would complain of: numbers come out, and are wrong. The
+named test is the quickest that fails for certain. Where a line stands more than once in its file, `old` has the line
+beside it too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A change of one line.
+
+    Args:
+        name: what is then wrong.
+        file: where, from the project's root.
+        old: the text that is replaced; it stands in the file exactly once.
+        new: what stands there instead.
+        caught_by: the id of the test that fails.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    caught_by: str
+
+
+_PARITY = "tests/bench/test_parity.py::test_outputs_losses_and_all_gradients_equal_the_authors"
+_PIECES = "tests/models/test_streaming.py::test_pieces_of_1_7_and_T_give_the_same_outputs_and_losses"
+_FUTURE = "tests/models/test_streaming.py::test_the_past_does_not_move_when_the_future_changes"
+_LOOPS = (
+    "tests/models/test_full_attention.py"
+    "::test_outputs_and_gradients_are_those_of_loops_over_queries_and_memories[{}-post]"
+)
+_STOPPED = "tests/tasks/test_stream_training.py::test_a_run_that_was_stopped_goes_on_exactly[7-expire_span]"
+_CLOCK = "tests/bench/clock"
+
+METHODS = (
+    Fault(
+        "a query sees itself: full attention",
+        "models/full_attention.py",
+        "seen = distance >= 1",
+        "seen = distance >= 0",
+        _LOOPS,
+    ),
+    Fault(
+        "a query sees itself: Transformer-XL",
+        "models/transformer_xl.py",
+        "seen = (distance >= 1) & (distance <= self.length)",
+        "seen = (distance >= 0) & (distance <= self.length)",
+        f"{_PARITY}[transformer_xl_postnorm]",
+    ),
+    Fault(
+        "a query sees the next token: Expire-Span",
+        "models/expire_span.py",
+        "seen = (distance >= 1) & held[:, None, :]",
+        "seen = (distance != 0) & (distance >= -1) & held[:, None, :]",
+        f"{_FUTURE}[5-expire_span-0-post]",
+    ),
+    Fault(
+        "a query sees the next token: Transformer-XL with sinusoids",
+        "models/transformer_xl.py",
+        "seen = distance >= 0",
+        "seen = distance >= -1",
+        f"{_FUTURE}[5-transformer_xl-1-post]",
+    ),
+    Fault(
+        "a window is one position longer",
+        "models/transformer_xl.py",
+        "seen = seen & (distance < self.length)",
+        "seen = seen & (distance <= self.length)",
+        f"{_PARITY}[transformer_xl_dai2019_samelength_clamp]",
+    ),
+    Fault(
+        "no sqrt(D) in the position term: full attention",
+        "models/full_attention.py",
+        "keys.shape[1]) / query.shape[-1] ** 0.5",
+        "keys.shape[1])",
+        _LOOPS,
+    ),
+    Fault(
+        "no sqrt(D): Transformer-XL with sinusoids",
+        "models/transformer_xl.py",
+        "score = ((content + position) / self.head_dim**0.5)",
+        "score = (content + position)",
+        f"{_PARITY}[transformer_xl_dai2019]",
+    ),
+    Fault(
+        "the content bias u differs by layer",
+        "models/transformer_xl.py",
+        "content = (query + context.shared.u[:, None]) @ key.mT",
+        "content = (query + (1 + context.layer) * context.shared.u[:, None]) @ key.mT",
+        f"{_PARITY}[transformer_xl_dai2019]",
+    ),
+    Fault(
+        "sinusoids of the next distance",
+        "models/transformer_xl.py",
+        "column = (slots - 1 - distance)",
+        "column = (slots - 2 - distance)",
+        f"{_PARITY}[transformer_xl_dai2019]",
+    ),
+    Fault(
+        "Expire-Span's ramp off by one",
+        "models/expire_span.py",
+        "mask = (1 + left / ramp)",
+        "mask = (1 + (left - 1) / ramp)",
+        f"{_PARITY}[expire_span]",
+    ),
+    Fault(
+        "no renormalisation after the ramp: Expire-Span",
+        "models/expire_span.py",
+        "return weight / (weight.sum(-1, keepdim=True) + 1e-8)",
+        "return weight",
+        f"{_PARITY}[expire_span]",
+    ),
+    Fault(
+        "a memory ages by the block and not by the token",
+        "models/expire_span.py",
+        "left = effective[:, None, :] - distance",
+        "left = effective[:, None, :] - age[:, None, :]",
+        f"{_PARITY}[expire_span]",
+    ),
+    Fault(
+        "a piece of a block ages memory by a whole block",
+        "models/expire_span.py",
+        "(age + n) * held",
+        "(age + self.sizes.block_length) * held",
+        f"{_PIECES}[expire_span-0-post]",
+    ),
+    Fault(
+        "Expire-Span's loss charges memories before their ramp",
+        "models/expire_span.py",
+        "on_ramp = (mask > 0) & (mask < 1)",
+        "on_ramp = mask > 0",
+        "tests/models/test_expire_span.py::test_the_loss_charges_pairs_on_the_ramp_and_nothing_else",
+    ),
+    Fault(
+        "noise differs by layer",
+        "models/expire_span.py",
+        "span.clamp(max=step_randomness(context) * self.settings.max_span)",
+        "span.clamp(max=step_randomness(context) ** (1 + context.layer) * self.settings.max_span)",
+        "tests/models/test_expire_span.py::test_noise_shortens_all_layers_alike_in_training_only",
+    ),
+    Fault(
+        "what a query may still see has been dropped",
+        "models/expire_span.py",
+        "alive = span - age + self.settings.ramp > 0",
+        "alive = span - age > 0",
+        "tests/models/test_expire_span.py::test_dropping_what_expired_changes_no_output",
+    ),
+    Fault(
+        "Adaptive-Span's ramp off by one",
+        "models/adaptive_span.py",
+        "return ((span + 1 - distance)",
+        "return ((span - distance)",
+        f"{_PARITY}[adaptive_span]",
+    ),
+    Fault(
+        "no renormalisation after the ramp: Adaptive-Span",
+        "models/adaptive_span.py",
+        "weight = weight / (weight.sum(-1, keepdim=True) + 1e-8)",
+        "weight = weight / 1",
+        f"{_PARITY}[adaptive_span]",
+    ),
+    Fault(
+        "a piece of a block is charged as a whole one",
+        "models/adaptive_span.py",
+        "aux_loss=self.settings.coefficient * mean_span * n / self.sizes.block_length,",
+        "aux_loss=self.settings.coefficient * mean_span,",
+        f"{_PIECES}[adaptive_span-0-post]",
+    ),
+    Fault(
+        "spans are not clamped after a step",
+        "tasks/stream_module.py",
+        "wrapped.zero_grad()\n        self.model.after_step()",
+        "wrapped.zero_grad()",
+        "tests/tasks/test_stream_training.py::test_spans_are_kept_in_range_after_each_step",
+    ),
+    Fault(
+        "the newest memories are compressed and not the oldest",
+        "models/compressive.py",
+        'self.compress(state["recent"][:, : self.block_length])',
+        'self.compress(state["recent"][:, -self.block_length :])',
+        f"{_PARITY}[compressive_mean]",
+    ),
+    Fault(
+        "compressed memory is misaligned by one slot",
+        "models/compressive.py",
+        "(offset >= 0) & (offset <= self.compressed)",
+        "(offset >= 1) & (offset <= self.compressed + 1)",
+        f"{_PARITY}[compressive_mean]",
+    ),
+    Fault(
+        "memory is not detached",
+        "models/compressive.py",
+        '"recent": history[:, -self.recent :].detach(),',
+        '"recent": history[:, -self.recent :],',
+        "tests/models/test_streaming.py::test_state_is_detached_and_its_slots_and_bytes_are_reported[compressive-0-post]",
+    ),
+    Fault(
+        "a stream's state counted once for all rows",
+        "models/backbone.py",
+        "size.append(state_bytes(layer) / batch_rows(layer))",
+        "size.append(state_bytes(layer))",
+        "tests/models/test_memory_figures.py::test_transformer_xl_holds_its_length_from_the_start[2]",
+    ),
+    Fault(
+        "the parity check ignores an array that it does not know",
+        "bench/parity.py",
+        'if name != "tokens" and not name.startswith("param/")',
+        'if name.startswith(("grad/", "log_probs", "nll", "aux_loss"))',
+        "tests/bench/test_parity.py::test_an_array_that_is_missing_unused_or_of_another_shape_fails"
+        "[change0-was not computed]",
+    ),
+)
+
+TASKS = (
+    Fault(
+        "bpb as a mean of block means",
+        "tasks/enwik8.py",
+        "self.nats += float((nll.cpu().double() * batch.weights.cpu()).sum())",
+        "self.nats += float(nll.cpu().double()[batch.weights.cpu() > 0].mean()) * nll.numel()",
+        "tests/tasks/test_enwik8.py::test_bpb_is_summed_nats_over_summed_bytes_and_not_a_mean_of_block_means",
+    ),
+    Fault(
+        "padding is scored",
+        "tasks/enwik8.py",
+        "weights=counts.float(),",
+        "weights=torch.ones(counts.shape),",
+        "tests/tasks/test_enwik8.py::test_a_split_is_scored_byte_by_byte_exactly_once[1001-4-7]",
+    ),
+    Fault(
+        "what is tested on has been trained on",
+        "tasks/enwik8.py",
+        '"train": (0, 18)',
+        '"train": (0, 20)',
+        "tests/tasks/test_enwik8.py::test_the_excerpt_is_split_90_5_5_and_its_order_0_entropy_is_the_published_one",
+    ),
+    Fault(
+        "memory outlives the end of its row's text",
+        "tasks/enwik8.py",
+        "reset=ended,",
+        "reset=torch.zeros_like(ended),",
+        "tests/tasks/test_enwik8.py"
+        "::test_training_rows_read_their_own_stream_start_at_their_own_phase_and_begin_again_reset",
+    ),
+    Fault(
+        "each group of rows adds the whole auxiliary loss",
+        "tasks/stream_step.py",
+        "output.aux_loss / groups",
+        "output.aux_loss",
+        "tests/tasks/test_stream_training.py::test_four_groups_of_two_rows_train_as_eight_rows[expire_span]",
+    ),
+    Fault(
+        "each group of rows is a mean of its own",
+        "tasks/stream_step.py",
+        "backward(weighted / divisor",
+        "backward(weighted / part.weights.sum() / groups",
+        "tests/tasks/test_training_by_hand.py"
+        "::test_the_loss_is_the_weighted_sum_over_the_summed_weights_or_one[transformer_xl-4]",
+    ),
+    Fault(
+        "losses in half precision",
+        "tasks/stream_step.py",
+        "output.y if output.y.dtype == torch.float64 else output.y.float()",
+        "output.y",
+        "tests/tasks/test_mixed_precision.py::test_losses_are_computed_in_float32_from_half_precision_logits[False]",
+    ),
+    Fault(
+        "memory is lost on resume",
+        "tasks/stream_module.py",
+        "self.carried = map_state(carried, lambda tensor: tensor.to(self.device))",
+        "self.carried = None",
+        _STOPPED,
+    ),
+    Fault(
+        "the stream begins again on resume",
+        "tasks/stream_module.py",
+        "return self.position if self._loaded is None else",
+        "return self.position if True else",
+        _STOPPED,
+    ),
+    Fault(
+        "random numbers begin again on resume",
+        "tasks/stream_module.py",
+        'torch.manual_seed(derive(self.seed, "step", self.step,',
+        'torch.manual_seed(derive(self.seed, "step", batch_idx,',
+        _STOPPED,
+    ),
+    Fault(
+        "the optimiser begins again on resume",
+        "tasks/stream_module.py",
+        '        self._optimiser().load_state_dict(self._loaded["optimiser"])\n',
+        "",
+        _STOPPED,
+    ),
+    Fault(
+        "bins of distances are shifted by one",
+        "tasks/error_rate.py",
+        "return torch.frexp(distance.double()).exponent.long()",
+        "return torch.frexp(distance.double()).exponent.long() + 1",
+        "tests/tasks/test_error_rate.py::test_bins_are_powers_of_two_and_zero_stands_alone",
+    ),
+    Fault(
+        "questions are scored before memory is full",
+        "tasks/collision_stream.py",
+        "scored = (answer > 0) & (read * self.length + np.arange(self.length) >= self.unscored)",
+        "scored = (answer > 0) & (read >= 0)",
+        "tests/tasks/test_object_collision.py"
+        "::test_evaluation_fills_the_memory_first_and_scores_as_many_questions_as_asked_for",
+    ),
+    Fault(
+        "both particles draw the same velocities",
+        "tasks/collision_draws.py",
+        "return _generator(key, _VELOCITY + particle, block, 0)",
+        "return _generator(key, _VELOCITY, block, 0)",
+        "tests/tasks/test_collision_world.py::test_collisions_and_classes_of_a_few_worlds",
+    ),
+    Fault(
+        "which pair is asked depends on which question is",
+        "tasks/collision_world.py",
+        "any_pair = (draws[:, :, 3] * pairs)",
+        "any_pair = (draws[:, :, 2] * pairs)",
+        "tests/tasks/test_collision_world.py::test_worlds_are_those_of_a_loop_written_from_the_description[rules1-5000]",
+    ),
+    Fault(
+        "all rows show one world",
+        "tasks/collision_draws.py",
+        'return derive(seed, "object_collision", split, "row", row)',
+        'return derive(seed, "object_collision", split, "row")',
+        "tests/tasks/test_object_collision.py::test_rows_depend_on_seed_split_and_row_alone",
+    ),
+    Fault(
+        "a meeting is older by a step than it is",
+        "tasks/collision_world.py",
+        "state.step + np.arange(steps) - met",
+        "state.step + np.arange(steps) - met + 1",
+        "tests/tasks/test_object_collision.py::test_answers_and_distances_are_what_the_tokens_show[settings0]",
+    ),
+)
+
+CELLS = (
+    Fault(
+        "the last weights are tested and not the best",
+        "bench/cell.py",
+        '    parts.model.load_state_dict(best["model"])\n',
+        "",
+        "tests/bench/test_cell.py::test_the_best_weights_are_tested_on_the_test_split",
+    ),
+    Fault(
+        "the split that chose the weights is the test",
+        "tasks/stream.py",
+        'return self._evaluation("test")',
+        'return self._evaluation("validation")',
+        "tests/bench/test_cell.py::test_the_best_weights_are_tested_on_the_test_split",
+    ),
+    Fault(
+        "the worst point is taken for the best",
+        "bench/checkpoints.py",
+        "self.sign = 1.0 if higher_is_better else -1.0",
+        "self.sign = 1.0",
+        "tests/bench/test_cell.py::test_the_best_point_is_the_lowest_or_the_highest_as_the_task_says[False]",
+    ),
+    Fault(
+        "two processes have one cell",
+        "bench/store/claim.py",
+        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        "tests/bench/store/test_claim.py::test_only_one_claim_at_a_time_even_in_one_process",
+    ),
+    Fault(
+        "a finished result is run again and written over",
+        "bench/store/attempt.py",
+        "if digest != replaces:",
+        "if False:",
+        "tests/bench/store/test_attempt.py::test_a_result_that_nobody_asked_to_replace_stays",
+    ),
+    Fault(
+        "a result is written in its place",
+        "bench/store/atomic.py",
+        'temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_SUFFIX}")',
+        "temporary = path",
+        "tests/bench/store/test_atomic.py::test_a_killed_write_leaves_the_old_content_or_the_new",
+    ),
+    Fault(
+        "a W&B run names its host",
+        "bench/wandb_export/writer.py",
+        '                    host="",\n',
+        "",
+        "tests/bench/wandb_export/test_export.py::test_no_byte_of_a_run_names_the_machine_or_its_user",
+    ),
+    Fault(
+        "a W&B run names its user's folders",
+        "bench/wandb_export/content.py",
+        "config=without_folders(config),",
+        "config=config,",
+        "tests/bench/wandb_export/test_content.py::test_nothing_names_a_folder",
+    ),
+)
+
+CLOCK = (
+    Fault(
+        "time is read before the device has done its work",
+        "bench/clock/device.py",
+        "        synchronise(self.device)\n        wall",
+        "        wall",
+        f"{_CLOCK}/test_device.py::test_pieces_on_a_gpu_are_timed_by_its_own_clock_and_waited_for_once",
+    ),
+    Fault(
+        "warm-up does not wait for its steps",
+        "bench/clock/contestant.py",
+        "        workload.step()\n        synchronise(device)",
+        "        workload.step()",
+        f"{_CLOCK}/test_device.py::test_warm_up_waits_for_each_step",
+    ),
+    Fault(
+        "timing begins without warm-up",
+        "bench/clock/contestant.py",
+        "if len(samples) < 2 * _WINDOW:\n        return False",
+        "if len(samples) < 2 * _WINDOW:\n        return True",
+        f"{_CLOCK}/test_device.py::test_warm_up_waits_for_each_step",
+    ),
+    Fault(
+        "timing begins with an empty memory",
+        "bench/clock/workload.py",
+        "range(max(1, math.ceil(horizon / model.sizes.block_length)))",
+        "range(1)",
+        f"{_CLOCK}/test_workload.py::test_memory_is_full_before_the_first_timed_step[expire_span]",
+    ),
+    Fault(
+        "timing moves the weights",
+        "bench/clock/workload.py",
+        "STILL = 1e-300",
+        "STILL = 1e-4",
+        f"{_CLOCK}/test_workload.py::test_timing_moves_no_weight[adam]",
+    ),
+    Fault(
+        "a method works when it is not its turn",
+        "bench/clock/contestant.py",
+        "while (steps := coordinator.recv()) is not None:",
+        "while (steps := 2) is not None:",
+        f"{_CLOCK}/test_rounds.py::test_all_take_turns_in_order_and_never_two_at_once",
+    ),
+    Fault(
+        "cells run while the clock measures",
+        "bench/executors/device_lock.py",
+        "self._take(fcntl.LOCK_EX, waiting)",
+        "self._take(fcntl.LOCK_SH, waiting)",
+        "tests/bench/test_device_lock.py::test_cells_share_it_and_the_clock_has_it_alone",
+    ),
+    Fault(
+        "a method that is off has a time",
+        "bench/clock/gate.py",
+        "if not verdict.ok:",
+        "if False:",
+        f"{_CLOCK}/test_gate.py::test_a_method_that_is_off_by_a_hair_misses_its_golden_files",
+    ),
+    Fault(
+        "ratios are not paired by round",
+        "bench/clock/ratios.py",
+        "for mine, theirs in zip(own.rounds, other.rounds, strict=True)",
+        "for mine, theirs in zip(own.rounds, other.rounds[::-1], strict=True)",
+        f"{_CLOCK}/test_ratios.py::test_only_rounds_that_both_have_are_paired",
+    ),
+    Fault(
+        "peak memory is that of the whole process",
+        "bench/clock/memory.py",
+        "if mark.start_ns() <= event.start_ns() <= mark.end_ns():",
+        "if True:",
+        f"{_CLOCK}/test_memory.py::test_the_peak_is_the_largest_sum_while_it_is_watched",
+    ),
+    Fault(
+        "peak memory is not reset on a GPU",
+        "bench/clock/memory.py",
+        "        torch.cuda.reset_peak_memory_stats(device)\n",
+        "",
+        f"{_CLOCK}/test_memory.py::test_peaks_on_a_gpu_are_of_the_steps_that_are_watched",
+    ),
+    Fault(
+        "peak resident size is not reset",
+        "bench/clock/memory.py",
+        'Path("/proc/self/clear_refs").write_text("5")',
+        'Path("/proc/self/clear_refs").write_text("1")',
+        f"{_CLOCK}/test_memory.py::test_a_resident_peak_forgets_what_came_before_its_reset",
+    ),
+)
+
+REPORTS = (
+    Fault(
+        "differences are not paired by seed",
+        "reports/statistics.py",
+        "differences = [ours[seed] - baseline[seed] for seed in shared]",
+        "differences = [mine - theirs for mine, theirs in zip(ours.values(), baseline.values(), strict=False)]",
+        "tests/reports/test_statistics.py::test_differences_are_paired_by_seed_and_use_only_seeds_that_both_have",
+    ),
+    Fault(
+        "p values are not corrected",
+        "reports/quality.py",
+        "Difference(line.difference.mean, next(corrected))",
+        "Difference(line.difference.mean, line.difference.p)",
+        "tests/reports/test_figures.py::test_p_values_are_holms",
+    ),
+    Fault(
+        "an interval that holds the mean nine times in ten",
+        "reports/statistics.py",
+        "stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)",
+        "stats.t.ppf(CONFIDENCE, n - 1)",
+        "tests/reports/test_statistics.py::test_three_seeds_have_students_interval_and_two_have_none",
+    ),
+    Fault(
+        "the worst method stands first",
+        "reports/quality.py",
+        "(-1 if higher else 1)",
+        "1",
+        "tests/reports/test_figures.py::test_best_comes_first_whichever_end_is_better",
+    ),
+)
+
+FAULTS = METHODS + TASKS + CELLS + CLOCK + REPORTS
