@@ -48,6 +48,7 @@ def last_line(printed: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_methods_are_compared_at_one_size_and_those_that_forget_nothing_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,7 @@ def measured(cell: Any, what: str, alive: float | None = None) -> dict[str, floa
     return answer
 
 
+@pytest.mark.slow
 def test_two_processes_measure_the_same_to_the_byte(text: str) -> None:
     cell = tiny.spec(text, "expire_span", dropout=0.1)
     first, second = (measured(cell, "train memory") for _ in range(2))

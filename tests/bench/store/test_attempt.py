@@ -104,9 +104,8 @@ def test_metrics_that_cannot_be_believed_mean_a_fresh_start(tmp_path: Path) -> N
     assert not folder.checkpoints.exists()
 
 
-@pytest.mark.parametrize(
-    ("status", "fresh"), [(Status.ERROR, True), pytest.param(Status.TIMEOUT, False, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("status", "fresh"), [(Status.ERROR, True), (Status.TIMEOUT, False)])
 def test_a_killed_beginning_is_begun_again_to_the_same_end(
     tmp_path: Path, killed_at_every_line: Any, status: Status, fresh: bool
 ) -> None:

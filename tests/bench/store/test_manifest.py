@@ -77,6 +77,7 @@ def test_runners_that_start_together_lose_no_cell(tmp_path: Path) -> None:
     assert len(manifest.read(tmp_path).cells) == 30
 
 
+@pytest.mark.slow
 def test_a_killed_merge_leaves_a_whole_manifest_or_none(tmp_path: Path, killed_at_every_line: Any) -> None:
     def prepare(number: int) -> Path:
         study = tmp_path / str(number)

@@ -90,6 +90,7 @@ def test_truncating_keeps_the_records_it_takes_out(tmp_path: Path) -> None:
     assert [item["step"] for item in metrics.read(kept)] == [4, 5]
 
 
+@pytest.mark.slow
 def test_a_killed_truncation_loses_no_record(tmp_path: Path, killed_at_every_line: Any) -> None:
     def prepare(number: int) -> Path:
         folder = tmp_path / str(number)
