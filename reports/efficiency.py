@@ -48,6 +48,8 @@ class EfficiencyLine:
     memory_ratio: float | None
     memory_published: float | None
     memory_evaluation: Measured
+    stale: bool
+    """Whether time and memory were measured by other code than today's."""
     status: str
     """Why there is no time or memory; empty where there is."""
 
@@ -99,6 +101,7 @@ def _line(line: Line, reference: float | None) -> EfficiencyLine:
         memory_ratio=None if memory.value is None or not reference else memory.value / reference,
         memory_published=published.ratio(task, method, "gpu_memory", BASELINE),
         memory_evaluation=_figure(group, "memory_peak", "validation"),
+        stale=bool(group.rows[group.rows["metric"].isin(_CLOCKED)]["stale"].fillna(False).any()),
         status=_status(group),
     )
 
@@ -150,8 +153,8 @@ def efficiency_parts(efficiency: EfficiencyTable) -> list[Part]:
     for line in efficiency.lines:
         base = _is_baseline(line.line.group)
         cells = [
-            line.line.group.label,
-            shown(line.line.test),
+            line.line.group.label + (" (stale)" if line.stale else ""),
+            shown(line.line.test, quality.unit),
             _with_spread(line.time, 1),
             "1" if base and line.time.value is not None else _with_spread(line.time_ratio, 2),
             number(_mb(line.memory), 1),
@@ -187,7 +190,7 @@ def _reading(efficiency: EfficiencyTable, theirs: bool) -> Bullets:
     said = [
         f"Measured on {where}, after training, at the spans it has reached, with memory full; one process at a time.",
         f"Time: one training step (forward, backward, clip, optimiser) outside the Trainer, median [20th, 80th "
-        f"percentile] of {' or '.join(map(str, counts))} steps."
+        f"percentile] of {counts[0]}{f' to {counts[-1]}' if counts[1:] else ''} steps."
         if counts
         else "",
         "Ratios to Transformer-XL: times are paired by round, median [95 % bootstrap interval over rounds].",
@@ -200,6 +203,8 @@ def _reading(efficiency: EfficiencyTable, theirs: bool) -> Bullets:
         said.append(
             f"Published ratios: {'; '.join(published.sources(efficiency.task))}; hardware unknown, full-size models."
         )
+    if any(line.stale for line in efficiency.lines):
+        said.append("Stale: time and memory were measured by other code than today's; `bench clock` measures again.")
     said += [f"{line.line.group.label}: {line.status}." for line in efficiency.lines if line.status]
     return Bullets(tuple(line for line in said if line))
 
@@ -238,6 +243,7 @@ def frame(tables: Sequence[EfficiencyTable]) -> pd.DataFrame:
                 "memory_evaluation_bytes": line.memory_evaluation.value,
                 "state_bytes": line.line.state_bytes,
                 "parameters": line.line.parameters,
+                "stale": line.stale,
                 "status": line.status,
             }
             for efficiency in tables

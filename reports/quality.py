@@ -144,7 +144,7 @@ def quality_part(quality: QualityTable) -> Table:
         stale = " (stale)" if line.stale else ""
         cells = [
             f"{line.group.label}{size_flag(line, quality)}{stale}",
-            shown(line.test),
+            shown(line.test, quality.unit),
             f"{line.cells - line.failed} of {line.cells}",
             f"{number(line.slots_alive, 1)} / {number(line.slots_allocated, 1)}",
             number(None if line.state_bytes is None else line.state_bytes / 1000, 1),
@@ -152,25 +152,32 @@ def quality_part(quality: QualityTable) -> Table:
             number(line.parameters, 0),
         ]
         if compared:
-            cells.insert(2, difference_text(line.difference))
+            cells.insert(2, difference_text(line.difference, quality.unit))
         lines.append(tuple(cells))
     return Table(tuple(header), tuple(lines))
 
 
-def shown(mean: Mean | None) -> str:
-    """A mean with its interval, or a dash."""
+def _digits(unit: str) -> int:
+    """Decimals that a metric is shown with: a percentage of some 20,000 questions is not known to more than two."""
+    return 2 if unit == "%" else 4
+
+
+def shown(mean: Mean | None, unit: str) -> str:
+    """A metric's mean with its interval, or a dash."""
     if mean is None:
         return "-"
-    return f"{mean.value:.4f}" if mean.half is None else f"{mean.value:.4f} ± {mean.half:.4f}"
+    digits = _digits(unit)
+    return f"{mean.value:.{digits}f}" if mean.half is None else f"{mean.value:.{digits}f} ± {mean.half:.{digits}f}"
 
 
-def difference_text(difference: Difference | None) -> str:
+def difference_text(difference: Difference | None, unit: str) -> str:
     """A difference with its interval and corrected p value, or a dash."""
     if difference is None:
         return "-"
-    text = f"{difference.mean.value:+.4f}"
+    digits = _digits(unit)
+    text = f"{difference.mean.value:+.{digits}f}"
     if difference.mean.half is not None:
-        text += f" ± {difference.mean.half:.4f}"
+        text += f" ± {difference.mean.half:.{digits}f}"
     return (
         text if difference.p is None else f"{text} (p {'< 0.001' if difference.p < 0.001 else f'{difference.p:.3f}'})"
     )

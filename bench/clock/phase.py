@@ -24,7 +24,7 @@ from bench.spec import CellSpec
 from bench.store import clock_file, manifest, provenance
 from bench.store.clock_file import Clocked, ClockFile
 from bench.store.damaged import DamagedFile
-from bench.store.fingerprint import cell_fingerprint, fingerprint
+from bench.store.fingerprint import clock_fingerprint
 from bench.store.result import Row
 from bench.store.statuses import Status
 
@@ -60,7 +60,7 @@ def clock_study(
             continue
         accelerator = str(chosen[0].trainer.get("accelerator", "auto"))
         facts = machine(accelerator, chosen[0].threads)
-        codes = {spec.id: clock_fingerprint(spec) for spec in chosen}
+        codes = {spec.id: clock_fingerprint(spec.to_json()) for spec in chosen}
         if not again and _is_measured(study_dir, label, codes, settings, facts):
             tell(f"{label}: measured before")
             continue
@@ -90,12 +90,6 @@ def finished(study_dir: Path, specs: Sequence[CellSpec]) -> list[CellSpec]:
         if result is not None and result.status is Status.OK:
             found[spec.expression] = spec
     return list(found.values())
-
-
-def clock_fingerprint(spec: CellSpec) -> str:
-    """The fingerprint of today's code that measures a cell: the cell's own, and the clock's."""
-    here = Path(__file__).parent
-    return fingerprint([here / "contestant.py", here / "through_trainer.py"]) + cell_fingerprint(spec.to_json())
 
 
 def _is_measured(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,18 @@ def cell_fingerprint(spec: Mapping[str, Any], cell_module: Path | None = None, c
     return fingerprint([cell_module or checkout / "bench" / "cell.py", task, method], checkout)
 
 
+def clock_fingerprint(spec: Mapping[str, Any], checkout: Path = CHECKOUT) -> str:
+    """The fingerprint of today's code that measures a cell's time and memory: the clock's, then the cell's own.
+
+    Args, raises: as `cell_fingerprint`.
+
+    Returns:
+        128 hexadecimal digits.
+    """
+    clock = checkout / "bench" / "clock"
+    return fingerprint([clock / "contestant.py", clock / "through_trainer.py"], checkout) + cell_fingerprint(spec)
+
+
 class Today:
     """`cell_fingerprint` for many cells at one moment: each pair of task and method is looked up once.
 
@@ -49,13 +61,20 @@ class Today:
 
     def __init__(self, study_dir: Path) -> None:
         self._study_dir = study_dir
-        self._known: dict[str, str] = {}
+        self._known: dict[tuple[str, str], str] = {}
 
     def __call__(self, spec: Mapping[str, Any]) -> str:
         """The fingerprint of one cell. Raises as `cell_fingerprint` does."""
-        key = repr((spec["task"], spec["method"], spec.get("plugins")))
+        return self._look_up(cell_fingerprint, spec)
+
+    def of_the_clock(self, spec: Mapping[str, Any]) -> str:
+        """The fingerprint of what measures one cell. Raises as `clock_fingerprint` does."""
+        return self._look_up(clock_fingerprint, spec)
+
+    def _look_up(self, make: Callable[[Mapping[str, Any]], str], spec: Mapping[str, Any]) -> str:
+        key = (make.__name__, repr((spec["task"], spec["method"], spec.get("plugins"))))
         if key not in self._known:
-            self._known[key] = cell_fingerprint(places.located(spec, self._study_dir))
+            self._known[key] = make(places.located(spec, self._study_dir))
         return self._known[key]
 
 

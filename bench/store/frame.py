@@ -13,7 +13,7 @@ from bench.store import clock_file, manifest
 from bench.store.clock_file import ClockFile
 from bench.store.fingerprint import Today
 from bench.store.manifest import Manifest
-from bench.store.resume import is_stale
+from bench.store.resume import is_other, is_stale
 from bench.store.study_status import CellState, cell_state, damage_in, metric_of, read_manifest
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def load(study_dir: Path) -> pandas.DataFrame:
     clocks, broken = clock_file.read_all(study_dir)
     damaged += broken
     for measured in clocks:
-        lines += _clock_lines(manifest.study_name(study_dir), measured, specs)
+        lines += _clock_lines(manifest.study_name(study_dir), measured, specs, today)
     table = pandas.DataFrame(lines, columns=list(COLUMNS)).astype(_TYPES)
     table.attrs.update(_about(manifest.study_name(study_dir), listed, damaged))
     return table
@@ -139,7 +139,9 @@ def _lines(study: str, cell: Mapping[str, Any], state: CellState, today: Today) 
     return [shared | {name: getattr(row, name) for name in _ROW} for row in result.rows] or [shared]
 
 
-def _clock_lines(study: str, measured: ClockFile, specs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _clock_lines(
+    study: str, measured: ClockFile, specs: Mapping[str, Mapping[str, Any]], today: Today
+) -> list[dict[str, Any]]:
     """The table's lines for one task's clock file."""
     lines = []
     for method in measured.methods:
@@ -149,5 +151,6 @@ def _clock_lines(study: str, measured: ClockFile, specs: Mapping[str, Mapping[st
         shared |= {name: specs[method.cell].get(name) for name in _SPEC}
         shared |= {name: measured.provenance.get(name) for name in _ORIGIN}
         shared |= {"fingerprint": method.fingerprint, "started": measured.started, "seconds": measured.seconds}
+        shared["stale"] = is_other(method.fingerprint, today.of_the_clock, specs[method.cell])
         lines += [shared | {name: getattr(row, name) for name in _ROW} for row in method.rows]
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,10 +64,14 @@ def is_stale(result: Result, spec: Mapping[str, Any], today: Today) -> bool | No
         spec: its cell's spec as JSON data.
         today: today's code.
     """
-    stored = result.provenance.get("fingerprint")
+    return is_other(result.provenance.get("fingerprint"), today, spec)
+
+
+def is_other(stored: str | None, today: Callable[[Mapping[str, Any]], str], spec: Mapping[str, Any]) -> bool | None:
+    """Whether a stored fingerprint is another than today's of a spec; None where that cannot be known."""
     if stored is None:
         return None
     try:
-        return bool(stored != today(spec))
+        return stored != today(spec)
     except (OSError, SyntaxError, KeyError):
         return None

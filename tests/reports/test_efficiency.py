@@ -10,6 +10,7 @@ import pytest
 
 from bench.store import clock_file
 from bench.store.clock_file import Clocked, ClockFile
+from bench.store.fingerprint import clock_fingerprint
 from bench.store.result import Row
 from models.registry import load_file
 from reports import published
@@ -19,7 +20,10 @@ stored = load_file(Path(__file__).with_name("stored_studies.py"))
 FACTS = {"device": "A device", "threads": 1, "torch": "2"}
 
 
-def clocked(cell: str, time: float | None, peak: float | None, ratio: float | None = None, **more: Any) -> Clocked:
+def clocked(method: str, time: float | None, peak: float | None, ratio: float | None = None, **more: Any) -> Clocked:
+    """What the clock has measured of a method's cell, with today's code where `more` has no ``code``."""
+    spec = stored.spec(method)
+    code = more.pop("code", clock_fingerprint(spec.to_json()))
     rows = [
         Row("time_per_batch", time, "ms", "train", 30 if time else None, time and time - 1, time, time and time + 1),
         Row("memory_peak", peak, "bytes", "train"),
@@ -30,7 +34,7 @@ def clocked(cell: str, time: float | None, peak: float | None, ratio: float | No
         context = {"low": ratio - 0.05, "high": ratio + 0.05}
         rows.append(Row("time_to_transformer_xl", ratio, "ratio", "train", 10, context=context))
     rows += more.pop("rows", [])
-    return Clocked(cell, "code", **{"status": "ok", **more}, rows=rows)
+    return Clocked(spec.id, code, **{"status": "ok", **more}, rows=rows)
 
 
 def report(folder: Path, methods: list[str], measured: list[Clocked]) -> tuple[str, pd.DataFrame]:
@@ -54,16 +58,12 @@ def cells_of(text: str, label: str) -> dict[str, str]:
     return dict(zip(names, values, strict=True))
 
 
-def identifier(method: str) -> str:
-    return str(stored.spec(method).id)
-
-
 def test_ratios_stand_beside_those_that_were_published(tmp_path: Path) -> None:
     overhead = Row("trainer_overhead", 0.012, "share", "train", 10, context={"low": 0.01, "high": 0.015})
     measured = [
-        clocked(identifier("transformer_xl"), 20.0, 4e6, rows=[overhead]),
-        clocked(identifier("expire_span"), 10.0, 3e6, 0.5),
-        clocked(identifier("full_attention"), 30.0, 8e6, 1.5),
+        clocked("transformer_xl", 20.0, 4e6, rows=[overhead]),
+        clocked("expire_span", 10.0, 3e6, 0.5),
+        clocked("full_attention", 30.0, 8e6, 1.5),
     ]
     text, frame = report(tmp_path / "s", ["transformer_xl", "expire_span", "full_attention"], measured)
     xl, expire, full = (cells_of(text, name) for name in ("Transformer-XL", "Expire-Span", "Full attention"))
@@ -88,8 +88,8 @@ def test_ratios_stand_beside_those_that_were_published(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_missing_with_its_reason(tmp_path: Path) -> None:
-    lost = clocked(identifier("expire_span"), None, None, status="oom", reason="out of memory")
-    measured = [clocked(identifier("transformer_xl"), 20.0, 4e6), lost]
+    lost = clocked("expire_span", None, None, status="oom", reason="out of memory")
+    measured = [clocked("transformer_xl", 20.0, 4e6), lost]
     text, frame = report(tmp_path / "s", ["transformer_xl", "expire_span", "full_attention"], measured)
     expire, full = (cells_of(text, name) for name in ("Expire-Span", "Full attention"))
     for line in (expire, full):
@@ -104,7 +104,7 @@ def test_what_was_not_measured_is_missing_with_its_reason(tmp_path: Path) -> Non
 
 
 def test_a_cell_that_the_clock_could_not_measure_keeps_its_result(tmp_path: Path) -> None:
-    lost = clocked(identifier("transformer_xl"), None, None, status="error", reason="it broke")
+    lost = clocked("transformer_xl", None, None, status="error", reason="it broke")
     text, _ = report(tmp_path / "s", ["transformer_xl"], [lost])
     page = (tmp_path / "s" / "report" / "report.md").read_text()
     assert "Transformer-XL: error: it broke" in text
@@ -112,8 +112,18 @@ def test_a_cell_that_the_clock_could_not_measure_keeps_its_result(tmp_path: Path
     assert "1 of 1" in page
 
 
+def test_what_other_code_has_measured_is_marked(tmp_path: Path) -> None:
+    measured = [clocked("transformer_xl", 20.0, 4e6), clocked("expire_span", 10.0, 3e6, 0.5, code="another")]
+    text, frame = report(tmp_path / "s", ["transformer_xl", "expire_span"], measured)
+    assert cells_of(text, "Transformer-XL")
+    assert cells_of(text, "Expire-Span (stale)")["time per batch (ms) ↓"] == "10.0 [9.0, 11.0]"
+    assert "Stale: time and memory were measured by other code than today's" in text
+    assert "(stale)" not in (tmp_path / "s" / "report" / "report.md").read_text().partition("time and memory")[0]
+    assert list(frame.set_index("method")["stale"]) == [False, True]
+
+
 def test_without_a_baseline_there_are_figures_and_no_ratios(tmp_path: Path) -> None:
-    text, frame = report(tmp_path / "s", ["expire_span"], [clocked(identifier("expire_span"), 10.0, 3e6)])
+    text, frame = report(tmp_path / "s", ["expire_span"], [clocked("expire_span", 10.0, 3e6)])
     line = cells_of(text, "Expire-Span")
     assert line["time per batch (ms) ↓"] == "10.0 [9.0, 11.0]"
     assert (line["time ratio"], line["memory ratio"]) == ("-", "-")
@@ -127,7 +137,7 @@ def test_a_study_without_a_clock_has_no_such_table(tmp_path: Path) -> None:
 
 
 def test_a_damaged_clock_file_is_named(tmp_path: Path) -> None:
-    report(tmp_path / "s", ["transformer_xl"], [clocked(identifier("transformer_xl"), 20.0, 4e6)])
+    report(tmp_path / "s", ["transformer_xl"], [clocked("transformer_xl", 20.0, 4e6)])
     clock_file.path_of(tmp_path / "s", "enwik8-4M").write_text("{")
     text, _ = build_report(tmp_path / "s")
     assert "## Damaged files" in text

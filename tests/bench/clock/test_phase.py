@@ -15,6 +15,7 @@ from bench.clock.rounds import Timed
 from bench.clock.settings import ClockSettings
 from bench.spec import CellSpec
 from bench.store import clock_file, manifest
+from bench.store.fingerprint import clock_fingerprint
 from bench.store.frame import load
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
@@ -172,7 +173,7 @@ def test_cells_without_weights_or_a_good_result_are_left_out(tmp_path: Path, mea
 
 
 def test_the_code_that_measures_is_the_clocks_and_the_methods(cells: list[CellSpec]) -> None:
-    xl, expire, other_seed = (phase.clock_fingerprint(cell) for cell in cells)
+    xl, expire, other_seed = (clock_fingerprint(cell.to_json()) for cell in cells)
     assert xl != expire
     assert xl == other_seed
 
