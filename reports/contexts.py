@@ -27,7 +27,16 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 }
 _COLUMNS = (
     *("method", "impl", "context", "alive", "status", "reason"),
-    *("time_ms_p50", "time_ms_p20", "time_ms_p80", "steps", "time_ratio", "time_ratio_low", "time_ratio_high"),
+    *(
+        "time_ms_p50",
+        "time_ms_p20",
+        "time_ms_p80",
+        "steps",
+        "steady",
+        "time_ratio",
+        "time_ratio_low",
+        "time_ratio_high",
+    ),
     *("peak_bytes", "static_bytes", "state_bytes", "slots_alive", "slots_allocated"),
 )
 _CARD = ("title", "colour", "marker")
@@ -117,10 +126,12 @@ def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:
     said = [
         f"Measured on {facts['device']}, {content['shape']['threads']} CPU thread(s): "
         f"{scaling.model(content)}; untrained weights, memory full, a share of it alive as set.",
-        f"Time: {what}, median [20th, 80th percentile]. Ratios of times to Transformer-XL at the same context are "
-        f"paired by round, median [95 % bootstrap interval over {content['clock']['rounds']} rounds].",
+        f"Time: {what}, median [20th, 80th percentile] of {_steps(content['rows'])}. Ratios of times to Transformer-XL "
+        f"at the same context are paired by round, median [95 % bootstrap interval over {content['clock']['rounds']} "
+        "rounds].",
         "Memory: peak of PyTorch's allocator over what stays between steps (weights, gradients, optimiser).",
         "State, slots: of one layer, per stream.",
+        *_unsteady(content),
         f"PyTorch {facts['torch']}, {code}{', with uncommitted changes' if facts['dirty'] else ''}.",
     ]
     what_is_drawn = f"Time and peak memory over static against context, on logarithmic axes, of {name}"
@@ -130,6 +141,23 @@ def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:
         Bullets(tuple(said)),
         Figure(picture, what_is_drawn),
     ]
+
+
+def _steps(rows: list[Row]) -> str:
+    counts = [row["steps"] for row in rows if row["steps"]]
+    if not counts:
+        return "no step"
+    return f"{min(counts)} steps" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)} steps"
+
+
+def _unsteady(content: Mapping[str, Any]) -> list[str]:
+    """A sentence about those whose step times still changed when timing began."""
+    names = [
+        f"{content['cards'][row['method']]['title']} ({100 * row['alive']:g} % alive) at {row['context']:,}"
+        for row in content["rows"]
+        if row["steady"] is False
+    ]
+    return [f"Step times still changed by a tenth when timing began: {', '.join(names)}."] if names else []
 
 
 def table(content: Mapping[str, Any]) -> Table:

@@ -66,6 +66,7 @@ class Compared:
 
     Args:
         time_ms_p50: of a step; with 20th and 80th percentile.
+        steps: that were timed; steady: whether step times had become steady before.
         time_ratio: to Transformer-XL at the same context, median over rounds, with its interval.
         peak_bytes: peak memory over static.
         static_bytes: weights, gradients, optimiser.
@@ -81,6 +82,7 @@ class Compared:
     time_ms_p20: float | None
     time_ms_p80: float | None
     steps: int
+    steady: bool | None
     time_ratio: float | None
     time_ratio_low: float | None
     time_ratio_high: float | None
@@ -242,6 +244,7 @@ def _compared(entry: Entry, timed: Timed | None, memory: Any, baseline: Timed | 
         time_ms_p20=p20,
         time_ms_p80=p80,
         steps=len(samples),
+        steady=None if timed is None or timed.ready is None else timed.ready.steady,
         time_ratio=ratio[0].value if ratio else None,
         time_ratio_low=ratio[0].context["low"] if ratio else None,
         time_ratio_high=ratio[0].context["high"] if ratio else None,

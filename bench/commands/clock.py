@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("threads", 1, "CPU threads"),
         ("rounds", 10, "turns of each"),
         ("steps", 30, "timed steps of each, at least"),
+        ("warmup-steps", 60, "steps of each before them, at most"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{about} (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="timed seconds of each, at least")
@@ -100,7 +101,7 @@ def _compare(args: argparse.Namespace) -> int:
     asked = entries(methods, args.impls.split(","), contexts, alive, args.block)
     names = ("scope", "batch", "heads", "head_dim", "block", "layers", "precision", "threads", "accelerator")
     shape = Shape(**{name: getattr(args, name) for name in names})
-    settings = ClockSettings(rounds=args.rounds, steps=args.steps, seconds=args.seconds)
+    settings = ClockSettings(True, args.rounds, args.steps, args.seconds, args.warmup_steps)
     for entry in asked:  # what cannot work is said before anything is measured
         try:
             spec_of(entry, shape)
@@ -143,7 +144,7 @@ def _study(args: argparse.Namespace) -> int:
     if args.methods:
         problem = "cannot go with a study, whose methods are measured together or do not compare"
         raise SettingsError("--methods", problem, "Leave it out, or leave out the study.")
-    settings = ClockSettings(rounds=args.rounds, steps=args.steps, seconds=args.seconds)
+    settings = ClockSettings(True, args.rounds, args.steps, args.seconds, args.warmup_steps)
     line = StageLine(args.quiet)
     try:
         written = clock_study(args.study, specs, settings, again=True, tell=line)

@@ -32,7 +32,7 @@ def row(
 ) -> dict[str, Any]:
     ratio = None if method == "transformer_xl" or time is None else time / 10
     return {
-        **{"method": method, "impl": "reference", "context": context, "alive": alive, "steps": 30},
+        **{"method": method, "impl": "reference", "context": context, "alive": alive, "steps": 30, "steady": True},
         **{"time_ms_p50": time, "time_ms_p20": time and time - 1, "time_ms_p80": time and time + 2},
         **{"time_ratio": ratio, "time_ratio_low": ratio and ratio - 0.05, "time_ratio_high": ratio and ratio + 0.05},
         **{"peak_bytes": peak, "static_bytes": 10**6, "state_bytes": peak and 16384.0},
@@ -47,7 +47,7 @@ ROWS = [
     row("expire_span", 64, 8.0, 3_000_000, 0.5),
     row("transformer_xl", 1024, 20.0, 8_000_000),
     row("expire_span", 1024, None, None, status="oom", reason="out of memory"),
-    row("expire_span", 1024, 16.0, 5_000_000, 0.5),
+    row("expire_span", 1024, 16.0, 5_000_000, 0.5, steps=12, steady=False),
     row("compressive", 1024, None, None, status="unsupported", reason="no room"),
 ]
 
@@ -94,6 +94,8 @@ def test_the_table_shows_time_memory_and_their_ratios_at_the_same_context(
     assert late["memory to 100 % alive"] == "-", "which ran out of memory"
     assert "A device, 1 CPU thread(s): 3 layers, 2 heads of 32, blocks of 64 tokens, 4 rows, 32-true" in printed
     assert "over 7 rounds" in printed
+    assert "percentile] of 12 to 30 steps" in printed
+    assert "- Step times still changed by a tenth when timing began: Expire-Span (50 % alive) at 1,024." in printed
     assert "code 0123456789ab." in printed
 
 
