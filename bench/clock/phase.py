@@ -18,8 +18,9 @@ from bench.clock import ratios
 from bench.clock.contestant import Failure, Order
 from bench.clock.rounds import Timed, ask, run
 from bench.clock.settings import ClockSettings
+from bench.devices import device_name
 from bench.executors import fork_server
-from bench.executors.device_lock import DeviceLock, device_name
+from bench.executors.device_lock import DeviceLock
 from bench.spec import CellSpec
 from bench.store import clock_file, manifest, provenance
 from bench.store.clock_file import Clocked, ClockFile
@@ -65,7 +66,7 @@ def clock_study(
             tell(f"{label}: measured before")
             continue
         began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-        lock = DeviceLock(device_name(accelerator, facts["cuda"] is not None and facts["driver"] is not None))
+        lock = DeviceLock(device_name(accelerator))
         try:
             lock.have_alone(lambda: tell("waiting for the device: cells are running on it"))
             methods = _measure(study_dir, label, chosen, codes, settings, tell)

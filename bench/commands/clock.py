@@ -89,7 +89,8 @@ def _compare(args: argparse.Namespace) -> int:
     from bench.clock.comparison import Shape, compare, entries, spec_of
     from bench.clock.phase import machine
     from bench.clock.settings import ClockSettings
-    from bench.executors.device_lock import DeviceLock, device_name
+    from bench.devices import device_name
+    from bench.executors.device_lock import DeviceLock
     from bench.executors.progress import StageLine
     from bench.plugins import add_plugins
     from bench.store import atomic
@@ -109,7 +110,7 @@ def _compare(args: argparse.Namespace) -> int:
             continue
     facts = machine(args.accelerator, args.threads)
     line = StageLine(args.quiet)
-    lock = DeviceLock(device_name(args.accelerator, facts["driver"] is not None))
+    lock = DeviceLock(device_name(args.accelerator))
     try:
         lock.have_alone(lambda: line("waiting for the device: cells are running on it"))
         found = compare(asked, shape, settings, plugins, line)
