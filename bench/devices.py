@@ -1,6 +1,10 @@
-"""Whether this machine has the device that a cell asks for, found out before anything is trained."""
+"""The devices of this machine: whether there is the one that a cell asks for, and what it is called among processes."""
 
 from __future__ import annotations
+
+import os
+import re
+import subprocess
 
 from models.errors import SettingsError
 
@@ -21,3 +25,46 @@ def check_accelerator(accelerator: str) -> None:
             f"is {accelerator}, and PyTorch finds no such device on this machine",
             "Set it to auto or cpu, or run elsewhere; `python -m bench doctor` says what is found here.",
         )
+
+
+def device_name(accelerator: str) -> str:
+    """What the device is called on which this process computes: one name for one device, whichever process asks.
+
+    A GPU is called by its number on the machine, as the first word of CUDA_VISIBLE_DEVICES gives it, not by its place
+    among those that this process may see. (CUDA numbers GPUs of different kinds by speed where CUDA_DEVICE_ORDER does
+    not say otherwise; processes have to agree on that order, and on numbers or UUIDs where nvidia-smi is missing.)
+
+    It asks CUDA, and CUDA reads CUDA_VISIBLE_DEVICES once: who chooses a GPU by that must have done so before.
+
+    Args:
+        accelerator: ``trainer.accelerator``.
+
+    Returns:
+        ``cuda<number>``, or ``cpu``.
+    """
+    if accelerator not in ("auto", "gpu", "cuda"):
+        return "cpu"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    number = first if first.isdecimal() else _number(first)
+    return f"cuda{int(number)}" if number is not None else "cuda-" + re.sub(r"[^\w.-]", "-", first)
+
+
+def _number(name: str) -> str | None:
+    """The number of the GPU that has this UUID, or a part (MIG) that has it; the beginning of a UUID is enough, as for
+    CUDA. None where nvidia-smi does not know."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    number = None
+    for line in listed.splitlines():
+        if gpu := re.match(r"GPU (\d+):", line):
+            number = gpu[1]
+        uuid = re.search(r"\(UUID: ([^)]+)\)", line)
+        if uuid and uuid[1].startswith(name):
+            return number
+    return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from torch import Tensor
 
 from bench.cell import Parts, build_parts, build_trainer, quiet
 from bench.checkpoints import load
+from bench.devices import device_name
 from bench.evaluation_choices import EDITS, SPLITS
+from bench.executors.device_lock import DeviceLock
 from bench.spec import CellSpec
 from models.errors import SettingsError
 from tasks.randomness import derive
@@ -94,8 +97,9 @@ def evaluate(
     edit: str = "learned",
     longest: float | None = None,
     untrained: bool = False,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Scores a checkpoint's model on a whole split.
+    """Scores a checkpoint's model on a whole split. While the clock has the device, it waits.
 
     Args:
         checkpoint: a cell's ``best.ckpt`` or ``last.ckpt``.
@@ -103,6 +107,7 @@ def evaluate(
         edit: what to do with predicted spans, one of EDITS.
         longest: cut spans at this many tokens.
         untrained: evaluate the model as it was initialised.
+        waiting: called once if it has to wait.
 
     Raises:
         SettingsError: an argument cannot be used, the checkpoint cannot be read or does not fit today's code, or the
@@ -112,24 +117,25 @@ def evaluate(
     saved = load(checkpoint)
     spec = _spec(checkpoint, saved)
     here = _on_this_machine(spec)
-    parts = build_parts(here)
-    check = getattr(parts.task, "check", None)
-    if check is not None:  # the data may have gone since the training
-        check(parts.task_settings, parts.train)
-    if not untrained:
-        _load_weights(checkpoint, saved, parts)
-    replaces = edit != "learned" or longest is not None
-    spans: list[SpanFigures] = []
-    if parts.model.layers()[0].mixer.predicts_spans:
-        predicted = SpanRecord("learned", [], None, spec.seed)
-        _run(parts, here, checkpoint.parent, split, predicted)
-        spans = predicted.figures()
-    elif replaces:
-        flag = "--max-span" if edit == "learned" else "--spans"
-        raise SettingsError(flag, f"{spec.method} predicts no spans", "Take a checkpoint of expire_span.")
-    record = SpanRecord(edit, [layer.mean for layer in spans], longest, spec.seed) if replaces else None
-    _run(parts, here, checkpoint.parent, split, record)
-    return Evaluation(spec, split, parts.module.scores, parts.module.statistics, spans)
+    with DeviceLock(device_name(here.trainer["accelerator"])).shared(waiting):
+        parts = build_parts(here)
+        check = getattr(parts.task, "check", None)
+        if check is not None:  # the data may have gone since the training
+            check(parts.task_settings, parts.train)
+        if not untrained:
+            _load_weights(checkpoint, saved, parts)
+        replaces = edit != "learned" or longest is not None
+        spans: list[SpanFigures] = []
+        if parts.model.layers()[0].mixer.predicts_spans:
+            predicted = SpanRecord("learned", [], None, spec.seed)
+            _run(parts, here, checkpoint.parent, split, predicted)
+            spans = predicted.figures()
+        elif replaces:
+            flag = "--max-span" if edit == "learned" else "--spans"
+            raise SettingsError(flag, f"{spec.method} predicts no spans", "Take a checkpoint of expire_span.")
+        record = SpanRecord(edit, [layer.mean for layer in spans], longest, spec.seed) if replaces else None
+        _run(parts, here, checkpoint.parent, split, record)
+        return Evaluation(spec, split, parts.module.scores, parts.module.statistics, spans)
 
 
 def _check(split: str, edit: str, longest: float | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from bench.clock import ratios
 from bench.clock.contestant import Failure, Order
 from bench.clock.rounds import Timed, ask, run
 from bench.clock.settings import ClockSettings
+from bench.devices import device_name
 from bench.executors import fork_server
-from bench.executors.device_lock import DeviceLock, device_name
+from bench.executors.device_lock import DeviceLock
 from bench.spec import CellSpec
 from bench.store import clock_file, manifest, provenance
 from bench.store.clock_file import Clocked, ClockFile
@@ -31,6 +32,9 @@ from bench.store.statuses import Status
 BASELINE = "transformer_xl"
 TRAINER = f"{BASELINE} in Lightning's Trainer"
 """The name of the baseline's second process; no method can be called so."""
+_PASSING = (Status.ERROR, Status.TIMEOUT)
+"""Of what may be gone the next time. What did not fit into memory will not fit then either."""
+_EXPECTED = (Status.OK, Status.UNSUPPORTED)
 
 
 def clock_study(
@@ -47,7 +51,8 @@ def clock_study(
         study_dir: ``runs/<study>``.
         specs: the study's cells.
         settings: how long.
-        again: measure even where there is a file for the same cells, code, settings and device.
+        again: measure even what has been measured for as long, of the same cells, by the same code, on the same device
+            with the same PyTorch and threads, and without an error.
         tell: called with a line at each stage.
 
     Returns:
@@ -65,7 +70,7 @@ def clock_study(
             tell(f"{label}: measured before")
             continue
         began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-        lock = DeviceLock(device_name(accelerator, facts["cuda"] is not None and facts["driver"] is not None))
+        lock = DeviceLock(device_name(accelerator))
         try:
             lock.have_alone(lambda: tell("waiting for the device: cells are running on it"))
             methods = _measure(study_dir, label, chosen, codes, settings, tell)
@@ -92,6 +97,37 @@ def finished(study_dir: Path, specs: Sequence[CellSpec]) -> list[CellSpec]:
     return list(found.values())
 
 
+def settings_of(study_dir: Path, recorded: Mapping[str, Any]) -> ClockSettings:
+    """How long a study's methods are measured.
+
+    Args:
+        study_dir: ``runs/<study>``.
+        recorded: its manifest's ``command``.
+
+    Returns:
+        what `bench run` noted there; in a study that it ran before it noted them, the settings of the last
+        measurement; where there is none, the defaults.
+    """
+    settings = recorded.get("clock")
+    if not isinstance(settings, Mapping):
+        files, _ = clock_file.read_all(study_dir)
+        settings = max(files, key=lambda file: file.started).settings if files else {}
+    known = {field.name: settings[field.name] for field in fields(ClockSettings) if field.name in settings}
+    return replace(ClockSettings(**known), enabled=True)
+
+
+def failures(study_dir: Path, specs: Sequence[CellSpec]) -> list[str]:
+    """A line for each method that the study's clock files have no time or memory of; none for unsupported ones."""
+    names = {spec.id: spec.expression for spec in specs}
+    return [
+        f"{file.task_label}: {names.get(method.cell, method.cell)} could not be measured: "
+        f"{method.status}{f', {method.reason}' if method.reason else ''}"
+        for file in clock_file.read_all(study_dir)[0]
+        for method in file.methods
+        if method.status not in _EXPECTED
+    ]
+
+
 def _is_measured(
     study_dir: Path, label: str, codes: Mapping[str, str], settings: ClockSettings, facts: Mapping[str, Any]
 ) -> bool:
@@ -101,8 +137,9 @@ def _is_measured(
         return False
     return (
         {method.cell: method.fingerprint for method in measured.methods} == dict(codes)
-        and measured.settings == asdict(settings)
-        and measured.provenance.get("device") == facts.get("device")
+        and not any(method.status in _PASSING for method in measured.methods)
+        and all(measured.settings.get(name, 0) >= value for name, value in asdict(settings).items())
+        and all(measured.provenance.get(name) == facts.get(name) for name in ("device", "torch", "threads"))
     )
 
 

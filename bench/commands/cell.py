@@ -31,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
     from bench.executors.process import run_here
 
     torch.set_num_threads(spec.threads)
-    result = run_here(folder, spec)
+    result = run_here(
+        folder, spec, waiting=lambda: print("waiting for the device: the clock measures on it", file=sys.stderr)
+    )
     if result is None:
         print(f"bench cell: another process runs {spec.id} now.", file=sys.stderr)
         print(json.dumps({"cell": spec.id, "status": Status.RUNNING, "reason": "another process runs it", "rows": []}))

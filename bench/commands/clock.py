@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bench.clock.settings import ClockSettings
 from models.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -40,12 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("block", 256, "tokens of a block"),
         ("layers", 4, "layers of the model"),
         ("threads", 1, "CPU threads"),
-        ("rounds", 10, "turns of each"),
-        ("steps", 30, "timed steps of each, at least"),
-        ("warmup-steps", 60, "steps of each before them, at most"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{about} (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="timed seconds of each, at least")
+    for name, kind, unit, about in (
+        ("rounds", int, "N", "turns of each"),
+        ("steps", int, "N", "timed steps of each, at least"),
+        ("warmup-steps", int, "N", "steps of each before them, at most"),
+        ("seconds", float, "S", "timed seconds of each, at least"),
+    ):
+        usual = getattr(ClockSettings(), name.replace("-", "_"))
+        parser.add_argument(
+            f"--{name}", type=kind, metavar=unit, help=f"{about} (default: a study's own; without a study {usual})"
+        )
     parser.add_argument("--precision", default="32-true", help="as Lightning names it (default: %(default)s)")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE", help="a method of your own")
@@ -88,8 +96,8 @@ def _compare(args: argparse.Namespace) -> int:
 
     from bench.clock.comparison import Shape, compare, entries, spec_of
     from bench.clock.phase import machine
-    from bench.clock.settings import ClockSettings
-    from bench.executors.device_lock import DeviceLock, device_name
+    from bench.devices import device_name
+    from bench.executors.device_lock import DeviceLock
     from bench.executors.progress import StageLine
     from bench.plugins import add_plugins
     from bench.store import atomic
@@ -101,7 +109,7 @@ def _compare(args: argparse.Namespace) -> int:
     asked = entries(methods, args.impls.split(","), contexts, alive, args.block)
     names = ("scope", "batch", "heads", "head_dim", "block", "layers", "precision", "threads", "accelerator")
     shape = Shape(**{name: getattr(args, name) for name in names})
-    settings = ClockSettings(True, args.rounds, args.steps, args.seconds, args.warmup_steps)
+    settings = _settings(args, ClockSettings())
     for entry in asked:  # what cannot work is said before anything is measured
         try:
             spec_of(entry, shape)
@@ -109,7 +117,7 @@ def _compare(args: argparse.Namespace) -> int:
             continue
     facts = machine(args.accelerator, args.threads)
     line = StageLine(args.quiet)
-    lock = DeviceLock(device_name(args.accelerator, facts["driver"] is not None))
+    lock = DeviceLock(device_name(args.accelerator))
     try:
         lock.have_alone(lambda: line("waiting for the device: cells are running on it"))
         found = compare(asked, shape, settings, plugins, line)
@@ -128,8 +136,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> int:
-    from bench.clock.phase import clock_study
-    from bench.clock.settings import ClockSettings
+    from bench.clock.phase import clock_study, settings_of
     from bench.executors.progress import StageLine
     from bench.spec import CellSpec
     from bench.store import clock_file, manifest
@@ -144,7 +151,7 @@ def _study(args: argparse.Namespace) -> int:
     if args.methods:
         problem = "cannot go with a study, whose methods are measured together or do not compare"
         raise SettingsError("--methods", problem, "Leave it out, or leave out the study.")
-    settings = ClockSettings(True, args.rounds, args.steps, args.seconds, args.warmup_steps)
+    settings = _settings(args, settings_of(args.study, listed.command))
     line = StageLine(args.quiet)
     try:
         written = clock_study(args.study, specs, settings, again=True, tell=line)
@@ -171,7 +178,7 @@ def _study(args: argparse.Namespace) -> int:
                     "time_ms_p20": median.p20 if median else None,
                     "time_ms_p80": median.p80 if median else None,
                     "peak_bytes": peak.value if peak else None,
-                    "state_bytes": None,
+                    "state_bytes": _state_bytes(args.study, method.cell),
                     "status": method.status,
                 }
             )
@@ -181,6 +188,21 @@ def _study(args: argparse.Namespace) -> int:
             print(f"{row['task']:<20} {row['method']:<32} {time}  {row['status']}")
     print(json.dumps({"device": measured[0].provenance["device"], "rows": rows}))
     return 0 if all(row["status"] == "ok" for row in rows) else 1
+
+
+def _settings(args: argparse.Namespace, usual: ClockSettings) -> ClockSettings:
+    """How long to measure: as the flags say, and as usual where they say nothing."""
+    flags = {name: getattr(args, name) for name in ("rounds", "steps", "seconds", "warmup_steps")}
+    return replace(usual, **{name: value for name, value in flags.items() if value is not None})
+
+
+def _state_bytes(study: Path, cell: str) -> float | None:
+    """What a layer carried from block to block in the cell's test, in bytes per stream."""
+    from bench.store import manifest
+
+    result = manifest.cell_folder(study, cell).result()
+    rows = [] if result is None else result.rows
+    return next((row.value for row in rows if row.metric == "state_bytes"), None)
 
 
 def _list(flag: str, text: str, kind: Callable[[str], T], what: str) -> list[T]:

@@ -30,7 +30,14 @@ def run(args: argparse.Namespace) -> int:
     from tasks.stream_module import Diverged
 
     try:
-        result = evaluate(args.checkpoint, args.split, args.spans, args.max_span, args.untrained)
+        result = evaluate(
+            args.checkpoint,
+            args.split,
+            args.spans,
+            args.max_span,
+            args.untrained,
+            waiting=lambda: print("waiting for the device: the clock measures on it", file=sys.stderr),
+        )
     except (Diverged, Unsupported) as error:
         print(f"bench eval: {args.checkpoint}: {error}", file=sys.stderr)
         return 1

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if args.keys:
         return _list_keys(settable(study.parts), args.quiet)
 
-    labels: dict[str, Any] = {"preset": preset, "titles": study.cards, "command": _recorded(args, preset)}
+    labels: dict[str, Any] = {"preset": preset, "titles": study.cards, "command": _recorded(args, preset, study)}
     if args.dry_run:
         return _write_specs(out, study, labels, args.quiet)
 
@@ -109,8 +110,8 @@ def run(args: argparse.Namespace) -> int:
     code, report = done.exit_code, None
     interrupted = done.interrupted
     if not interrupted and study.clock.enabled:
-        interrupted = not _clock(out, study, args.quiet)
-        code = 130 if interrupted else code
+        measured = _clock(out, study, args.quiet)
+        interrupted, code = measured is None, 130 if measured is None else code or int(not measured)
     if not interrupted:
         try:
             report, text = build_report(out)
@@ -125,12 +126,14 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _clock(out: Path, study: Study, quiet: bool) -> bool:
+def _clock(out: Path, study: Study, quiet: bool) -> bool | None:
     """The clock phase, for all cells that the study has, asked for now or before: only together do they compare.
 
-    Returns False where Ctrl-C ended it; what had been measured of other tasks is kept.
+    Returns:
+        whether all that can be measured has been, now or before; what has not is said on stderr. None where Ctrl-C
+        ended it: what had been measured of other tasks is kept.
     """
-    from bench.clock.phase import clock_study
+    from bench.clock.phase import clock_study, failures
     from bench.executors.progress import StageLine
     from bench.spec import CellSpec
     from bench.store import manifest
@@ -140,10 +143,13 @@ def _clock(out: Path, study: Study, quiet: bool) -> bool:
     try:
         clock_study(out, specs, study.clock, tell=line)
     except KeyboardInterrupt:
-        return False
+        return None
     finally:
         line.close()
-    return True
+    unmeasured = failures(out, specs)
+    for failure in unmeasured:
+        print(f"bench run: clock: {failure}", file=sys.stderr)
+    return not unmeasured
 
 
 def _folder(text: str) -> Path:
@@ -218,8 +224,8 @@ def _numbers(text: str | None) -> list[int] | None:
         raise SettingsError("--seeds", f"{text!r} is not a list of whole numbers", "Write 0,1,2.") from None
 
 
-def _recorded(args: argparse.Namespace, preset: str) -> dict[str, Any]:
-    """The command as the manifest keeps it: no paths."""
+def _recorded(args: argparse.Namespace, preset: str, study: Study) -> dict[str, Any]:
+    """The command as the manifest keeps it, and for how long the clock measures by it: no paths."""
     return {
         "preset": preset,
         "config": args.config.name if args.config else None,
@@ -228,6 +234,7 @@ def _recorded(args: argparse.Namespace, preset: str) -> dict[str, Any]:
         "seeds": args.seeds,
         "plugins": [path.name for path in args.plugin],
         "set": [_without_path(assignment) for assignment in args.set],
+        "clock": asdict(study.clock),
     }
 
 

@@ -1,4 +1,4 @@
-"""One lock per device of this machine: cells and trials share it while they run, the clock has it alone.
+"""One lock per device of this machine: whatever computes there shares it, and the clock has it alone.
 
 A second busy process doubles times, so nothing is timed beside a cell, whichever study the cell belongs to.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -16,7 +17,7 @@ class DeviceLock:
     """An flock on a file in the system's temporary folder; the kernel lets go of it with the process.
 
     Args:
-        device: ``cpu``, or a CUDA device's name in CUDA_VISIBLE_DEVICES.
+        device: its name, as `bench.devices.device_name` gives it.
     """
 
     def __init__(self, device: str) -> None:
@@ -32,6 +33,15 @@ class DeviceLock:
         """Takes the lock alone. While others share it, waits, after calling `waiting` once."""
         self._take(fcntl.LOCK_EX, waiting)
 
+    @contextmanager
+    def shared(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """While it lasts, the lock is held as `share` takes it."""
+        self.share(waiting)
+        try:
+            yield
+        finally:
+            self.release()
+
     def release(self) -> None:
         """Lets go."""
         if self._descriptor is not None:
@@ -46,15 +56,3 @@ class DeviceLock:
         except BlockingIOError:
             waiting()
             fcntl.flock(self._descriptor, how)
-
-
-def device_name(accelerator: str, cuda: bool, slot: int = 0, count: int = 1) -> str:
-    """What a cell's device is called.
-
-    Args:
-        accelerator: its ``trainer.accelerator``.
-        cuda: whether there is a CUDA device.
-        slot: the executor's place it takes.
-        count: how many CUDA devices there are.
-    """
-    return f"cuda{slot % max(count, 1)}" if cuda and accelerator in ("auto", "gpu", "cuda") else "cpu"

@@ -15,15 +15,16 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from bench.devices import device_name
 from bench.executors import fork_server, memory_limit
-from bench.executors.device_lock import DeviceLock, device_name
+from bench.executors.device_lock import DeviceLock
 from bench.executors.jobs import CELL_FUNCTION, Job
 from bench.plugins import restore_plugins
 from bench.spec import CellSpec
@@ -69,7 +70,8 @@ def enter(job: Job, runner: Connection) -> None:
         held.release()
         return
     _log_to(folder.log_path)
-    device = device_lock(job)
+    _use_device(job)
+    device = device_lock(job.spec)
     device.share(waiting=lambda: runner.send((WAITING,)))  # until the process ends
     runner.send((CLAIMED,))
     for remark in remarks:
@@ -96,7 +98,6 @@ def _run(job: Job, folder: CellFolder, held: Claim, on_cpu: bool) -> None:
     try:
         spec = CellSpec.from_json(job.spec, folder.spec_path)
         use_threads(spec.threads)
-        _use_device(spec, job.slot)
         if job.memory_limit is not None and on_cpu:
             memory_limit.apply(job.memory_limit)
         noted = _note(folder, spec, job.cell_function)
@@ -110,21 +111,26 @@ def _run(job: Job, folder: CellFolder, held: Claim, on_cpu: bool) -> None:
     finish(result)
 
 
-def device_lock(job: Job) -> DeviceLock:
-    """The lock on the device that a cell is going to run on."""
-    accelerator = str(job.spec.get("trainer", {}).get("accelerator", "auto"))
-    if accelerator == "cpu":
-        return DeviceLock("cpu")
-    import torch
-
-    count = torch.cuda.device_count()  # not is_available: it starts CUDA, and then this process cannot choose its GPU
-    return DeviceLock(device_name(accelerator, count > 0, job.slot, count))
+def device_lock(spec: Mapping[str, Any]) -> DeviceLock:
+    """The lock on the device that a cell with this spec runs on in this process, which has chosen its GPU."""
+    return DeviceLock(device_name(str(spec.get("trainer", {}).get("accelerator", "auto"))))
 
 
-def run_here(folder: CellFolder, spec: CellSpec, cell_function: str = CELL_FUNCTION) -> Result | None:
+def run_here(
+    folder: CellFolder,
+    spec: CellSpec,
+    cell_function: str = CELL_FUNCTION,
+    waiting: Callable[[], None] = lambda: None,
+) -> Result | None:
     """Runs a cell in this process, output and all, and writes its result: what `python -m bench cell` does.
 
-    A result that is there is replaced, and kept in attempts/.
+    A result that is there is replaced, and kept in attempts/. While the clock has the device, it waits.
+
+    Args:
+        folder: the cell's.
+        spec: the cell's.
+        cell_function: what runs it.
+        waiting: called once if it has to wait.
 
     Returns:
         the result; None where another process has the cell.
@@ -139,12 +145,13 @@ def run_here(folder: CellFolder, spec: CellSpec, cell_function: str = CELL_FUNCT
     if held is None:
         return None
     try:
-        for remark in attempt.begin(folder, folder.result_digest()) or []:
-            print(remark, flush=True)
-        noted = _note(folder, spec, cell_function)
-        result = compute(spec, folder, held, noted, cell_function)
-        folder.write_result(result)
-        return result
+        with device_lock(spec.to_json()).shared(waiting):
+            for remark in attempt.begin(folder, folder.result_digest()) or []:
+                print(remark, flush=True)
+            noted = _note(folder, spec, cell_function)
+            result = compute(spec, folder, held, noted, cell_function)
+            folder.write_result(result)
+            return result
     finally:
         held.release()
 
@@ -292,13 +299,15 @@ def use_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _use_device(spec: CellSpec, slot: int) -> None:
+def _use_device(job: Job) -> None:
     """Gives a cell that wants one GPU the one of its slot, where there are several."""
-    if spec.trainer.get("accelerator") == "cpu" or spec.trainer.get("devices") != 1:
+    trainer = job.spec.get("trainer", {})
+    if trainer.get("accelerator") == "cpu" or trainer.get("devices") != 1:
         return
     import torch
 
-    chosen = device_of(slot, os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
+    # Not is_available: it starts CUDA, and then this process cannot choose its GPU.
+    chosen = device_of(job.slot, os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
     if chosen is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = chosen
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from bench.clock.comparison import Entry, Shape, compare, entries, spec_of
 from bench.clock.contestant import Failure, Ready, Turn
 from bench.clock.rounds import Timed
 from bench.clock.settings import ClockSettings
-from bench.store import manifest
+from bench.store import clock_file, manifest
+from bench.store.result import Row
 from bench.store.statuses import Status
 from models.errors import SettingsError, Unsupported
 from models.registry import METHODS, load_file
@@ -216,6 +218,10 @@ def test_a_study_is_measured_again_on_request(tmp_path: Path, capsys: pytest.Cap
     cells = [tiny.spec(tiny.write_text(tmp_path), "transformer_xl")]
     study = tmp_path / "study"
     tiny.finish(study, cells)
+    folder = manifest.cell_folder(study, cells[0].id)
+    result = folder.result()
+    assert result is not None
+    folder.write_result(replace(result, rows=[*result.rows, Row("state_bytes", 768.0, "bytes", "test")]))
     words = ["clock", str(study), "--rounds", "2", "--steps", "2", "--seconds", "0"]
     for _ in range(2):
         assert main(words) == 0
@@ -226,9 +232,44 @@ def test_a_study_is_measured_again_on_request(tmp_path: Path, capsys: pytest.Cap
         assert (row["task"], row["method"], row["status"]) == ("bytes-corpus", "transformer_xl", "ok")
         assert row["time_ms_p50"] > 0
         assert row["peak_bytes"] > 0
+        assert row["state_bytes"] == 768
     assert len(list((study / "clock" / "earlier").iterdir())) == 1
     assert main([*words, "--methods", "expire_span"]) == 2
     assert "--methods: cannot go with a study" in capsys.readouterr().err
+
+
+def test_a_study_is_measured_again_for_as_long_as_it_was_but_for_what_flags_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, asked = tmp_path / "study", []
+    own = ClockSettings(rounds=4, steps=12, seconds=1, warmup_steps=20)
+    manifest.merge(study, [], command={"clock": vars(own)})
+
+    def clock_study(study_dir: Path, cells: list[Any], settings: ClockSettings, **_: Any) -> list[Path]:
+        asked.append(settings)
+        return []
+
+    monkeypatch.setattr(phase, "clock_study", clock_study)
+    for flags in ([], ["--rounds", "7"], ["--seconds", "0", "--warmup-steps", "9"]):
+        main(["clock", str(study), *flags])
+    assert asked == [own, replace(own, rounds=7), replace(own, seconds=0.0, warmup_steps=9)]
+
+
+def test_a_comparison_locks_the_device_that_cells_name_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import devices
+    from bench.executors.device_lock import DeviceLock
+
+    class Reached(BaseException):
+        """What comes after the lock is another test's."""
+
+    def have_alone(self: DeviceLock, waiting: Any) -> None:
+        assert self.device == "cuda5"
+        raise Reached
+
+    monkeypatch.setattr(devices, "device_name", lambda accelerator: {"auto": "cuda5"}[accelerator])
+    monkeypatch.setattr(DeviceLock, "have_alone", have_alone)
+    with pytest.raises(Reached):
+        main(["clock", "--methods", "transformer_xl", "--quiet"])
 
 
 def test_a_study_without_weights_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,30 +300,41 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("interrupted", "code"), [(False, 0), (True, 130)])
+def write_clock_file(study: Path, cell: str, status: str) -> Path:
+    methods = [clock_file.Clocked(cell, "", status, "for a reason")]
+    return clock_file.write(study, clock_file.ClockFile("bytes-corpus", {}, methods, FACTS, "now", 1.0))
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "status", "code"),
+    [(True, "ok", 130), *((False, status, 0) for status in ("ok", "unsupported"))]
+    + [(False, status, 1) for status in ("error", "oom", "timeout")],
+)
 def test_run_measures_after_its_cells_and_an_interrupt_leaves_the_report_for_later(
     config: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     interrupted: bool,
+    status: str,
     code: int,
 ) -> None:
     from bench.runner import Summary
 
     order: list[str] = []
 
-    def run_study(study_dir: Path, cells: list[Any], **_: Any) -> Summary:
+    def run_study(study_dir: Path, cells: list[Any], command: dict[str, Any], **_: Any) -> Summary:
         order.append("cells")
-        manifest.merge(study_dir, cells)
+        manifest.merge(study_dir, cells, command=command)
         return Summary(study_dir.name, len(cells), {"ok": len(cells)})
 
     def clock_study(study_dir: Path, cells: list[Any], settings: ClockSettings, **_: Any) -> list[Path]:
         assert (len(cells), settings.rounds) == (1, 1000)
+        assert manifest.read(study_dir).command["clock"] == vars(settings)
         order.append("clock")
         if interrupted:
             raise KeyboardInterrupt
-        return []
+        return [write_clock_file(study_dir, cells[0].id, status)]
 
     def build_report(study_dir: Path) -> tuple[str, str]:
         order.append("report")
@@ -295,7 +347,10 @@ def test_run_measures_after_its_cells_and_an_interrupt_leaves_the_report_for_lat
     assert main(words) == code
     assert order == ["cells", "clock"] if interrupted else ["cells", "clock", "report"]
     report = None if interrupted else "page.md"
-    said = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    said = json.loads(printed.out)
+    failure = f"bench run: clock: bytes-corpus: transformer_xl could not be measured: {status}, for a reason"
+    assert (failure in printed.err) == (code == 1)
     assert said == {"study": "out", "cells": 1, "counts": {"ok": 1}, "report": report}
     order.clear()
     main([*words, "--set", "clock.enabled=false"])

@@ -8,15 +8,22 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.executors.device_lock import DeviceLock, device_name
+from bench.devices import device_name
+from bench.executors import process
+from bench.executors.device_lock import DeviceLock
 from bench.executors.jobs import Job
-from bench.executors.process import device_lock
+from bench.spec import CellSpec
+from bench.store.cell_folder import CellFolder
+from bench.store.result import Result, Row
+from bench.store.statuses import Status
 from models.registry import load_file
 
+tiny = load_file(Path(__file__).parent / "clock" / "tiny_cells.py")
 toys = load_file(Path(__file__).with_name("toy_studies.py"))
 ALONE = (
     "from bench.executors.device_lock import DeviceLock as L; l = L('test'); l.have_alone(); print('mine', flush=True)"
@@ -93,33 +100,143 @@ def test_what_its_process_starts_does_not_keep_it(checkout: Path) -> None:
     assert not waits("have_alone")
 
 
-@pytest.mark.parametrize(
-    ("accelerator", "cuda", "slot", "count", "name"),
-    [
-        ("cpu", True, 0, 1, "cpu"),
-        ("auto", False, 0, 0, "cpu"),
-        ("auto", True, 0, 1, "cuda0"),
-        ("gpu", True, 3, 2, "cuda1"),
-        ("cuda", True, 1, 4, "cuda1"),
-    ],
-)
-def test_a_device_has_one_name_for_cells_and_clock(
-    accelerator: str, cuda: bool, slot: int, count: int, name: str
-) -> None:
-    assert device_name(accelerator, cuda, slot, count) == name
+SMI = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11aa0000-0000-0000-0000-000000000000)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-22bb0000-0000-0000-0000-000000000000)
+  MIG 3g.20gb     Device  0: (UUID: MIG-33cc0000-0000-0000-0000-000000000000)
+  MIG 3g.20gb     Device  1: (UUID: MIG-44dd0000-0000-0000-0000-000000000000)
+GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-55ee0000-0000-0000-0000-000000000000)
+"""
 
 
-def test_a_cells_device_is_asked_for_without_starting_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with three GPUs, as far as PyTorch and nvidia-smi tell."""
     import torch
 
-    def started() -> bool:
-        raise AssertionError("CUDA was started before the cell chose its GPU")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n[ \"$*\" = -L ] || exit 6\ncat <<'END'\n{SMI}END\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
-    monkeypatch.setattr(torch.cuda, "is_available", started)
+
+@pytest.mark.parametrize(
+    ("visible", "name"),
+    [
+        (None, "cuda0"),
+        ("1", "cuda1"),
+        (" 2 ,0", "cuda2"),
+        ("GPU-22bb0000-0000-0000-0000-000000000000", "cuda1"),
+        ("GPU-55", "cuda2"),
+        ("MIG-44dd0000-0000-0000-0000-000000000000", "cuda1"),
+        ("MIG-GPU-77/1/0", "cuda-MIG-GPU-77-1-0"),
+    ],
+)
+def test_a_gpu_is_called_by_its_number_on_the_machine_whatever_a_process_may_see(
+    gpus: None, monkeypatch: pytest.MonkeyPatch, visible: str | None, name: str
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [device_name(accelerator) for accelerator in ("auto", "gpu", "cuda")] == [name] * 3
+    assert device_name("cpu") == "cpu"
+    assert DeviceLock(name).path.name.endswith(f"-{name}.lock")
+
+
+def test_without_nvidia_smi_a_gpu_is_called_as_it_was_chosen(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-22bb")
+    assert device_name("auto") == "cuda-GPU-22bb"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert device_name("auto") == "cuda1"
+
+
+def test_where_pytorch_finds_no_gpu_all_compute_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    # A driver that is too old for this PyTorch: it counts GPUs, and cannot use them.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    job = Job("a", Path("a"), {"trainer": {"accelerator": "auto"}}, slot=3)
-    assert device_lock(job).device == "cuda1"
-    assert device_lock(Job("a", Path("a"), {"trainer": {"accelerator": "cpu"}})).device == "cpu"
+    assert {device_name(accelerator) for accelerator in ("auto", "gpu", "cpu", "mps")} == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    ("visible", "slot", "name"),
+    [(None, 0, "cuda0"), (None, 4, "cuda1"), ("2,1,0", 0, "cuda2"), ("0,GPU-55,1", 1, "cuda2")],
+)
+def test_a_cell_locks_the_gpu_of_its_slot_which_it_chooses_before_cuda_starts(
+    gpus: None, monkeypatch: pytest.MonkeyPatch, visible: str | None, slot: int, name: str
+) -> None:
+    import torch
+
+    chosen: list[str | None] = []
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    def started() -> bool:
+        chosen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return True
+
+    class Reached(BaseException):
+        """What comes after the lock is another test's."""
+
+    class Runner:
+        close = None
+
+        def send(self, message: object) -> None:
+            raise Reached
+
+    locked: list[DeviceLock] = []
+
+    def lock(spec: dict[str, object]) -> DeviceLock:
+        locked.append(device_lock(spec))
+        return locked[0]
+
+    device_lock = process.device_lock
+    monkeypatch.setattr(torch.cuda, "is_available", started)
+    monkeypatch.setattr(process, "device_lock", lock)
+    for name_of_other in ("stand_alone", "claim", "_log_to"):
+        monkeypatch.setattr(process, name_of_other, lambda *_, **__: True)
+    monkeypatch.setattr("bench.executors.process.attempt.begin", lambda *_: [])
+    monkeypatch.setattr(os, "register_at_fork", lambda **_: None)
+    job = Job("a", Path("a"), {"trainer": {"accelerator": "auto", "devices": 1}}, slot=slot)
+    with pytest.raises(Reached):
+        process.enter(replace(job, environment=dict(os.environ)), Runner())  # type: ignore[arg-type]
+    (held,) = locked
+    try:
+        assert held.device == name
+        assert waits("have_alone", name)
+        assert len(chosen) == 1
+        assert chosen[0] is not None
+        assert "," not in chosen[0]
+    finally:
+        held.release()
+
+
+def test_a_cell_in_this_process_waits_while_the_clock_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = DeviceLock("cpu")
+    clock.have_alone()
+    events: list[str] = []
+
+    def compute(spec: CellSpec, *_: object) -> Result:
+        events.append(f"computes, {'locked' if waits('have_alone', 'cpu') else 'not locked'}")
+        return Result(spec.id, Status.OK, rows=[Row("bpb", 1.0, "bits/byte", "test")])
+
+    def waiting() -> None:
+        events.append("waits")
+        clock.release()
+
+    monkeypatch.setattr(process, "compute", compute)
+    try:
+        spec = tiny.spec(tiny.write_text(tmp_path), "transformer_xl")
+        folder = CellFolder(tmp_path / "cells" / spec.id)
+        folder.create(spec.to_json())
+        assert process.run_here(folder, spec, waiting=waiting) is not None
+    finally:
+        clock.release()
+    assert events == ["waits", "computes, locked"]
+    assert not waits("have_alone", "cpu")
 
 
 def test_a_cell_waits_while_the_clock_measures_and_its_time_begins_then(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from bench.__main__ import main
 from bench.cell import build_trainer, run_cell
+from bench.devices import device_name
 from bench.evaluation import SpanRecord, evaluate
 from bench.evaluation_choices import EDITS
+from bench.executors.device_lock import DeviceLock
 from bench.spec import CellSpec, TrainerSettings
 from bench.store.cell_folder import CellFolder
 from bench.store.result import Result
@@ -437,3 +439,33 @@ def test_a_text_that_is_gone_is_refused_by_key(cell: Cell, tmp_path: Path, capsy
     checkpoint = with_spec(cell, tmp_path, task_settings={"path": str(tmp_path / "gone")})
     assert main(["eval", str(checkpoint)]) == 2
     assert "task.enwik8.path" in capsys.readouterr().err
+
+
+def test_it_waits_while_the_clock_measures_and_shares_the_device_then(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def have_alone() -> DeviceLock:
+        def taken() -> None:
+            raise BlockingIOError
+
+        lock = DeviceLock(device_name("auto"))
+        lock.have_alone(taken)
+        return lock
+
+    clock = have_alone()
+    waited: list[str] = []
+
+    def waiting() -> None:
+        waited.append("once")
+        clock.release()
+
+    def run(*_: Any) -> None:
+        with pytest.raises(BlockingIOError):
+            have_alone()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.evaluation._run", run)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(cell.checkpoint, waiting=waiting)
+    assert waited == ["once"]
+    have_alone().release()

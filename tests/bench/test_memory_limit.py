@@ -81,11 +81,10 @@ def test_the_limit_holds_for_every_cell_on_the_cpu(
 ) -> None:
     applied: list[int] = []
     monkeypatch.setattr(memory_limit, "apply", applied.append)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     job = Job("a", tmp_path, {"trainer": {"accelerator": accelerator}}, memory_limit=7)
     monkeypatch.setattr(CellSpec, "from_json", lambda *_: _Spec(accelerator))
     monkeypatch.setattr(process, "use_threads", lambda threads: None)
-    monkeypatch.setattr(process, "_use_device", lambda spec, slot: None)
 
     class Reached(BaseException):
         """What comes after the limit is another test's."""
@@ -94,7 +93,7 @@ def test_the_limit_holds_for_every_cell_on_the_cpu(
         raise Reached
 
     monkeypatch.setattr(process, "_note", note)
-    on_cpu = process.device_lock(job).device == "cpu"
+    on_cpu = process.device_lock(job.spec).device == "cpu"
     with pytest.raises(Reached):
         process._run(job, CellFolder(tmp_path), None, on_cpu)  # type: ignore[arg-type]
     assert applied == ([7] if applies else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from bench.clock import phase
 from bench.clock.contestant import Failure
-from bench.clock.phase import clock_study, finished
+from bench.clock.phase import clock_study, failures, finished, settings_of
 from bench.clock.rounds import Timed
 from bench.clock.settings import ClockSettings
+from bench.executors.device_lock import DeviceLock
 from bench.spec import CellSpec
 from bench.store import clock_file, manifest
 from bench.store.fingerprint import clock_fingerprint
@@ -50,13 +52,19 @@ def study(tmp_path: Path, cells: list[CellSpec]) -> Path:
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def outcomes() -> list[str]:
+    """The statuses of the methods that are measured next; ok after them."""
+    return []
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, outcomes: list[str]) -> list[list[str]]:
     """What is measured, in place of measuring it."""
     calls: list[list[str]] = []
 
     def measure(study_dir: Path, label: str, specs: list[CellSpec], codes: Any, *_: Any) -> list[clock_file.Clocked]:
         calls.append([spec.id for spec in specs])
-        return [clock_file.Clocked(spec.id, codes[spec.id], "ok") for spec in specs]
+        return [clock_file.Clocked(spec.id, codes[spec.id], outcomes.pop(0) if outcomes else "ok") for spec in specs]
 
     monkeypatch.setattr(phase, "_measure", measure)
     return calls
@@ -122,7 +130,7 @@ def test_what_has_been_measured_is_not_measured_again(
     assert len(measured) == 2
 
 
-@pytest.mark.parametrize("change", ["settings", "code", "cells", "device", "damage"])
+@pytest.mark.parametrize("change", ["settings", "code", "cells", "device", "torch", "threads", "damage"])
 def test_what_has_changed_is_measured_again_and_the_earlier_file_is_kept(
     study: Path, cells: list[CellSpec], measured: list[list[str]], monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -135,8 +143,8 @@ def test_what_has_changed_is_measured_again_and_the_earlier_file_is_kept(
     elif change == "cells":
         cells = [*cells, tiny.spec(cells[0].task_settings["path"], "compressive")]
         tiny.finish(study, cells[3:])
-    elif change == "device":
-        monkeypatch.setattr(phase, "machine", lambda accelerator, threads: {**FACTS, "device": "another"})
+    elif change in FACTS:
+        monkeypatch.setattr(phase, "machine", lambda accelerator, threads: {**FACTS, change: "another"})
     else:
         path.write_text("{")
     before = path.read_bytes()
@@ -150,6 +158,73 @@ def test_what_has_changed_is_measured_again_and_the_earlier_file_is_kept(
         "bytes-corpus.2.json",
     ]
     assert len(clock_file.read_all(study)[0]) == 1, "earlier files are no part of the study's rows"
+
+
+@pytest.mark.parametrize("name", ["rounds", "steps", "seconds", "warmup_steps"])
+def test_a_longer_measurement_is_enough_and_a_shorter_one_is_not(
+    study: Path, cells: list[CellSpec], measured: list[list[str]], name: str
+) -> None:
+    clock_study(study, cells, QUICK)
+    longer = replace(QUICK, **{name: getattr(QUICK, name) + 1})
+    (path,) = clock_study(study, cells, longer)
+    before = path.read_bytes()
+    assert clock_study(study, cells, QUICK) == []
+    assert len(measured) == 2
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("status", "again"), [("error", True), ("timeout", True), ("oom", False)])
+def test_what_failed_for_a_reason_that_may_pass_is_measured_again(
+    study: Path, cells: list[CellSpec], measured: list[list[str]], outcomes: list[str], status: str, again: bool
+) -> None:
+    outcomes[:] = ["ok", status]
+    (path,) = clock_study(study, cells, QUICK)
+    assert clock_study(study, cells, QUICK) == ([path] if again else [])
+    assert [method.status for method in clock_file.read(path).methods] == ["ok", "ok" if again else status]
+    assert clock_study(study, cells, QUICK) == []
+
+
+def test_each_method_that_could_not_be_measured_is_named_with_its_reason(study: Path, cells: list[CellSpec]) -> None:
+    assert failures(study, cells) == []
+    methods = [
+        clock_file.Clocked(cells[0].id, "", "error", "differs from its golden files"),
+        clock_file.Clocked(cells[1].id, "", "unsupported", "not on this device"),
+        clock_file.Clocked("of another day", "", "oom"),
+    ]
+    clock_file.write(study, clock_file.ClockFile("bytes-corpus", {}, methods, {}, "now", 1.0))
+    assert failures(study, cells) == [
+        "bytes-corpus: transformer_xl could not be measured: error, differs from its golden files",
+        "bytes-corpus: of another day could not be measured: oom",
+    ]
+
+
+def test_a_studys_own_settings_are_those_noted_else_those_of_its_last_measurement(tmp_path: Path) -> None:
+    assert settings_of(tmp_path, {}) == ClockSettings()
+    for label, started, rounds in (("a", "2026-01-02", 7), ("b", "2026-01-01", 8)):
+        file = clock_file.ClockFile(label, asdict(ClockSettings(rounds=rounds)), [], {}, started, 1.0)
+        clock_file.write(tmp_path, file)
+    assert settings_of(tmp_path, {}) == ClockSettings(rounds=7)
+    noted = {"enabled": False, "rounds": 4, "steps": 12, "seconds": 1, "warmup_steps": 20, "of_tomorrow": 3}
+    assert settings_of(tmp_path, {"clock": noted}) == ClockSettings(True, 4, 12, 1, 20)
+
+
+def test_the_clock_waits_for_the_device_that_cells_name_likewise(
+    study: Path, cells: list[CellSpec], measured: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def name(accelerator: str) -> str:
+        taken.append(accelerator)
+        return "cuda5"
+
+    class Lock(DeviceLock):
+        def have_alone(self, waiting: Any = None) -> None:
+            taken.append(self.device)
+
+    monkeypatch.setattr(phase, "device_name", name)
+    monkeypatch.setattr(phase, "DeviceLock", Lock)
+    clock_study(study, cells, QUICK)
+    assert taken == ["cpu", "cuda5"]
 
 
 def test_cells_without_weights_or_a_good_result_are_left_out(tmp_path: Path, measured: list[list[str]]) -> None:
@@ -182,8 +257,6 @@ def test_the_device_is_had_alone_while_it_is_measured_and_given_back(
     study: Path, cells: list[CellSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import fcntl
-
-    from bench.executors.device_lock import DeviceLock
 
     def is_locked() -> bool:
         with DeviceLock("cpu").path.open() as file:
