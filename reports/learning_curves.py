@@ -27,7 +27,7 @@ _LEFT_OUT = 0.05
 """The first part of training whose loss is not drawn: so steep that all that follows would be flat beside it."""
 _STRETCHES = 32
 """Points of a line of losses at the most, each the mean over its stretch."""
-_MARKS = 8
+_MARKS = 5
 """Markers on a line of losses, enough to tell it from the others without colour."""
 
 
