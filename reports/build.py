@@ -14,7 +14,8 @@ from bench.store.atomic import write_bytes
 from bench.store.frame import load
 from reports import html, learning_curves, markdown, tradeoff
 from reports.drawing import looks, write
-from reports.efficiency import efficiency_table, frame
+from reports.efficiency import efficiency_table
+from reports.efficiency_part import frame
 from reports.page import lines_frame, page, quality_tables
 from reports.parts import Figure
 from reports.quality import QualityTable
@@ -31,7 +32,7 @@ def build_report(study: Path) -> tuple[str, list[Path]]:
         FileNotFoundError: there is no such study.
     """
     table = load(study)
-    tables = quality_tables(table)
+    tables = quality_tables(table, _split(study))
     rows = table.assign(
         context=[json.dumps(context) if isinstance(context, dict) else "" for context in table["context"]]
     )
@@ -64,7 +65,12 @@ def draw_figures(study: Path) -> list[Path]:
     table = load(study)
     folder = study / "report"
     folder.mkdir(exist_ok=True)
-    return _files(_draw(study, table, quality_tables(table), folder))
+    return _files(_draw(study, table, quality_tables(table, _split(study)), folder))
+
+
+def _split(study: Path) -> str:
+    """The split by which a study's lines are judged: validation in the folder of a sweep, which its file marks."""
+    return "validation" if (study / "sweep.json").exists() else "test"
 
 
 def _files(drawn: Iterable[list[Figure]]) -> list[Path]:

@@ -13,10 +13,11 @@ import pandas as pd
 
 from bench.store.atomic import write_bytes
 from bench.store.damaged import DamagedFile, read_json
-from reports import markdown, scaling
+from reports import comparison_notes, markdown, scaling
 from reports.drawing import write
 from reports.parts import Bullets, Figure, Heading, Part, Table
 from reports.quality import BASELINE, number
+from reports.statistics import FEWEST_ROUNDS, over_rounds
 
 Row = Mapping[str, Any]
 
@@ -34,8 +35,6 @@ _COLUMNS = (
         "steps",
         "steady",
         "time_ratio",
-        "time_ratio_low",
-        "time_ratio_high",
     ),
     *("peak_bytes", "static_bytes", "state_bytes", "slots_alive", "slots_allocated"),
 )
@@ -127,11 +126,11 @@ def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:
         f"Measured on {facts['device']}, {content['shape']['threads']} CPU thread(s): "
         f"{scaling.model(content)}; untrained weights, memory full, a share of it alive as set.",
         f"Time: {what}, median [20th, 80th percentile] of {_steps(content['rows'])}. Ratios of times to Transformer-XL "
-        f"at the same context are paired by round, median [95 % bootstrap interval over {content['clock']['rounds']} "
-        "rounds].",
-        "Memory: peak of PyTorch's allocator over what stays between steps (weights, gradients, optimiser).",
+        f"at the same context are paired by round, {over_rounds([content['clock']['rounds']])}.",
+        "Memory: peak of PyTorch's allocator over what stays between steps (weights, gradients, optimiser), and ratios "
+        "of that; a study's report has ratios of the whole peak.",
         "State, slots: of one layer, per stream.",
-        *_unsteady(content),
+        *comparison_notes.notes(content),
         f"PyTorch {facts['torch']}, {code}{', with uncommitted changes' if facts['dirty'] else ''}.",
     ]
     what_is_drawn = f"Time and peak memory over static against context, on logarithmic axes, of {name}"
@@ -150,16 +149,6 @@ def _steps(rows: list[Row]) -> str:
     return f"{min(counts)} steps" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)} steps"
 
 
-def _unsteady(content: Mapping[str, Any]) -> list[str]:
-    """A sentence about those whose step times still changed when timing began."""
-    names = [
-        f"{content['cards'][row['method']]['title']} ({100 * row['alive']:g} % alive) at {row['context']:,}"
-        for row in content["rows"]
-        if row["steady"] is False
-    ]
-    return [f"Step times still changed by a tenth when timing began: {', '.join(names)}."] if names else []
-
-
 def table(content: Mapping[str, Any]) -> Table:
     """The rows as they are shown."""
     rows: list[Row] = content["rows"]
@@ -172,13 +161,13 @@ def table(content: Mapping[str, Any]) -> Table:
         "time (ms) ↓",
         "time ratio",
         "peak memory over static (MB) ↓",
-        "memory ratio",
+        "ratio of memory over static",
         "memory to 100 % alive",
         "state (kB/stream) ↓",
         "alive / allocated (slots/stream)",
         "status",
     ]
-    lines = [_line(row, rows, content["cards"]) for row in rows]
+    lines = [_line(row, rows, content["cards"], content["clock"]["rounds"]) for row in rows]
     if not shares:
         column = header.index("memory to 100 % alive")
         header.pop(column)
@@ -186,17 +175,16 @@ def table(content: Mapping[str, Any]) -> Table:
     return Table(tuple(header), tuple(tuple(line) for line in lines), left=(0, 1, len(header) - 1))
 
 
-def _line(row: Row, rows: list[Row], cards: Mapping[str, Row]) -> list[str]:
+def _line(row: Row, rows: list[Row], cards: Mapping[str, Row], rounds: int) -> list[str]:
     first = row is baseline(row, rows)
+    bounds = ("time_ratio_low", "time_ratio_high") if rounds >= FEWEST_ROUNDS else ("", "")
     return [
         cards[row["method"]]["title"],
         row["impl"],
         number(row["context"], 0),
         f"{100 * row['alive']:g} %",
         _with_spread(row, "time_ms_p50", "time_ms_p20", "time_ms_p80", 1),
-        "1"
-        if first and row["time_ms_p50"] is not None
-        else _with_spread(row, "time_ratio", "time_ratio_low", "time_ratio_high", 2),
+        "1" if first and row["time_ms_p50"] is not None else _with_spread(row, "time_ratio", *bounds, 2),
         number(None if row["peak_bytes"] is None else row["peak_bytes"] / 1e6, 1),
         number(row["memory_ratio"], 2),
         "-" if row["alive"] == 1 else number(row["memory_ratio_to_whole"], 2),
@@ -208,7 +196,7 @@ def _line(row: Row, rows: list[Row], cards: Mapping[str, Row]) -> list[str]:
 
 def _with_spread(row: Row, middle: str, low: str, high: str, digits: int) -> str:
     text = number(row[middle], digits)
-    if row[low] is None or row[high] is None:
+    if row.get(low) is None or row.get(high) is None:
         return text
     return f"{text} [{number(row[low], digits)}, {number(row[high], digits)}]"
 
@@ -217,4 +205,4 @@ def frame(content: Mapping[str, Any]) -> pd.DataFrame:
     """All that the file says of each row, but for raw samples, for the CSV."""
     return pd.DataFrame(
         [{key: value for key, value in row.items() if key != "samples_ms"} for row in content["rows"]]
-    ).assign(device=content["provenance"]["device"])
+    ).assign(rounds=content["clock"]["rounds"], device=content["provenance"]["device"])

@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
 from bench.store.atomic import write_bytes
@@ -31,6 +32,7 @@ _STYLE: Any = {
     "grid.linewidth": 0.8,
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
     "svg.hashsalt": "spanbench",
@@ -47,13 +49,14 @@ class Look:
     marker: str
     line: str
 
-    def keywords(self, marker: bool = True) -> dict[str, Any]:
-        """For `Axes.plot`."""
+    def keywords(self) -> dict[str, Any]:
+        """For `Axes.plot`; markers of broken lines are hollow."""
         return {
             "label": self.label,
             "color": self.colour,
             "linestyle": self.line,
-            "marker": self.marker if marker else None,
+            "marker": self.marker,
+            "markerfacecolor": self.colour if self.line == "-" else "white",
         }
 
 
@@ -77,7 +80,8 @@ def looks(groups: Sequence[Group], cards: Mapping[str, Mapping[str, Any]]) -> di
 def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of so many inches, with its axes side by side."""
     with matplotlib.rc_context(_STYLE):
-        drawn = Figure(figsize=(width, height), layout="constrained")
+        # With some width between panels: an axis's title is not to touch the panel before it.
+        drawn = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.06))
         axes = drawn.subplots(1, columns, squeeze=False)
     return drawn, list(axes[0])
 
@@ -87,16 +91,24 @@ def title(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10, fontweight="bold")
 
 
-def legend(drawn: Figure, axes: Axes, length: float | None = None) -> None:
+def legend(drawn: Figure, axes: Axes, length: float = 3.5, title: str = "") -> None:
     """The legend beside the axes, one entry per label.
 
     Args:
-        length: of the entries' lines, in the size of the type; matplotlib's own by default.
+        length: of the entries' lines, in the size of the type; long enough to tell dashes from dots.
+        title: above the entries.
     """
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     with matplotlib.rc_context(_STYLE):
-        drawn.legend(unique.values(), unique.keys(), loc="outside right upper", handlelength=length)
+        drawn.legend(
+            unique.values(),
+            unique.keys(),
+            loc="outside right upper",
+            handlelength=length,
+            title=title or None,
+            alignment="left",
+        )
 
 
 def write(drawn: Figure, folder: Path, name: str) -> list[Path]:

@@ -17,6 +17,8 @@ import pandas as pd
 _APART = ("cell", "seed", "preset", "threads", "time_limit_s")
 # What may differ between the lines of one table; all other keys of a spec, also ones that are yet to come, may not.
 _OWN = ("method", "variant", "method_settings", "impl", "trainer", "train", "plugins")
+# Methods whose title promises more than their settings may keep: the setting that bounds what they see.
+_WINDOW = {"full_attention": "max_span"}
 _BUDGET = ("steps", "batch_size", "block_length", "evaluation_batch_size")  # of train: what makes scores comparable
 
 
@@ -62,13 +64,29 @@ def groups(table: pd.DataFrame) -> list[Group]:
     for cell in table["cell"].drop_duplicates():
         by_settings.setdefault(json.dumps(_computed(specs[cell]), sort_keys=True), []).append(cell)
     found = []
-    for settings, cells in by_settings.items():
-        spec = json.loads(settings)
+    for cells in by_settings.values():
+        spec = _computed(specs[cells[0]])
         title = table.attrs["titles"]["methods"].get(spec["method"], {}).get("title", spec["method"])
-        label = f"{title} ({spec['variant'].replace('+', ', ')})" if spec["variant"] else title
+        variant = [*spec["variant"].split("+"), _window(spec)]
+        label = f"{title} ({', '.join(filter(None, variant))})" if any(variant) else title
         rows = table[table["cell"].isin(cells)]
         found.append(Group(label, spec["task_label"], spec["method"], spec, rows, _comparison(spec)))
     return [_told_apart(group, found) for group in found]
+
+
+def window(spec: Mapping[str, Any]) -> int | None:
+    """How many previous positions a method sees that by its title sees all; None for others, and where it sees all."""
+    settings = spec["method_settings"]
+    bounded = spec["method"] in _WINDOW and settings.get("memory") != "none"
+    value = settings.get(_WINDOW[spec["method"]]) if bounded else None
+    return None if value is None else int(value)
+
+
+def _window(spec: Mapping[str, Any]) -> str:
+    """A method's window for its label, as a variant is written; empty where the variant names it already."""
+    bound = window(spec)
+    key = _WINDOW.get(spec["method"], "")
+    return "" if bound is None or f"{key}=" in spec["variant"] else f"{key}={bound}"
 
 
 def _computed(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Learning curves: the task's metric on validation, and the training loss, against tokens read.
 
-One line per method: the mean over seeds, with the range over seeds as a band.
+One line per method: the mean over seeds, on validation with the range over seeds as a band. Losses are of single
+batches, whose luck would hide the lines: they are drawn as means over stretches of the training, without bands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -21,6 +23,13 @@ from reports.quality import QualityTable
 Curve = dict[int, list[float]]
 """Step to one value per seed."""
 
+_LEFT_OUT = 0.05
+"""The first part of training whose loss is not drawn: so steep that all that follows would be flat beside it."""
+_STRETCHES = 32
+"""Points of a line of losses at the most, each the mean over its stretch."""
+_MARKS = 5
+"""Markers on a line of losses, enough to tell it from the others without colour."""
+
 
 def draw(study: Path, quality: QualityTable, looks: Mapping[str, Look]) -> Figure | None:
     """The figure of one table; None where no cell has logged anything."""
@@ -30,16 +39,20 @@ def draw(study: Path, quality: QualityTable, looks: Mapping[str, Look]) -> Figur
     if not any(training.values()) and not any(validation.values()):
         return None
     drawn, (left, right) = figure(10.0, 3.8, 2)
-    for axes, curves, marked in ((left, validation, True), (right, training, False)):
-        for group in groups:
-            _line(axes, curves[group.label], _tokens_per_step(group), looks[group.label], marked)
-        axes.set_xlabel("training tokens (thousands)")
+    for number, group in enumerate(groups):
+        tokens, look = _tokens_per_step(group), looks[group.label]
+        curve = validation[group.label]
+        _line(left, curve, tokens, look)
+        _band(left, curve, tokens, look)
+        _line(right, _late(training[group.label], group), tokens, look, (number, len(groups)))
+    left.set_xlabel("training tokens (thousands)")
+    right.set_xlabel(f"training tokens (thousands), the first {100 * _LEFT_OUT:.0f} % left out")
+    bands = any(len(values) > 1 for curve in validation.values() for values in curve.values())
     title(left, f"{quality.heading}: validation")
     left.set_ylabel(f"{quality.metric} ({quality.unit}), {'higher' if quality.higher_is_better else 'lower'} is better")
     title(right, "training loss")
-    right.set_ylabel("loss (nats per target)")
-    _trim(right, [value for curve in training.values() for values in curve.values() for value in values])
-    legend(drawn, left if any(validation.values()) else right)
+    right.set_ylabel("loss (nats per target), means over stretches")
+    legend(drawn, left if any(validation.values()) else right, title="mean; band: range over seeds" if bands else "")
     return drawn
 
 
@@ -69,21 +82,42 @@ def _tokens_per_step(group: Group) -> int:
     return int(train["batch_size"]) * int(train["block_length"])
 
 
-def _line(axes: Axes, curve: Curve, tokens: int, look: Look, marked: bool) -> None:
+def _late(curve: Curve, group: Group) -> Curve:
+    """A curve without the first steps of the training; all that comes later stays, however high."""
+    first = _LEFT_OUT * int(group.spec["train"]["steps"])
+    return {step: values for step, values in curve.items() if step > first}
+
+
+def _line(axes: Axes, curve: Curve, tokens: int, look: Look, turn: tuple[int, int] | None = None) -> None:
+    """A method's line.
+
+    Args:
+        turn: of a line of losses, its number and how many lines there are: each has its markers in other places.
+    """
     if not curve:
         return
     steps = sorted(curve)
-    x = [step * tokens / 1000 for step in steps]
-    axes.plot(x, [sum(curve[step]) / len(curve[step]) for step in steps], **look.keywords(marked))
-    if max(len(values) for values in curve.values()) > 1:
+    x, y = _thousands(steps, tokens), [fmean(curve[step]) for step in steps]
+    how = look.keywords()
+    if turn is not None:
+        length = -(-len(steps) // _STRETCHES)
+        x, y = ([fmean(part) for part in _parts(values, length)] for values in (x, y))
+        number, lines = turn
+        every = max(1, len(x) // _MARKS)
+        how |= {"markevery": (number * every // lines, every)}
+    axes.plot(x, y, **how)
+
+
+def _thousands(steps: Sequence[int], tokens: int) -> list[float]:
+    return [step * tokens / 1000 for step in steps]
+
+
+def _band(axes: Axes, curve: Curve, tokens: int, look: Look) -> None:
+    if max((len(values) for values in curve.values()), default=0) > 1:
+        steps = sorted(curve)
         low, high = [min(curve[step]) for step in steps], [max(curve[step]) for step in steps]
-        axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
+        axes.fill_between(_thousands(steps, tokens), low, high, color=look.colour, alpha=0.15, linewidth=0)
 
 
-def _trim(axes: Axes, values: list[float]) -> None:
-    """Leaves the first steep part out of sight, where the later one would be flat for it."""
-    if len(values) > 20:
-        ordered = sorted(values)
-        low, high = ordered[0], ordered[int(0.95 * (len(ordered) - 1))]
-        margin = 0.05 * (high - low)
-        axes.set_ylim(low - margin, high + margin)
+def _parts(values: Sequence[float], length: int) -> list[Sequence[float]]:
+    return [values[start : start + length] for start in range(0, len(values), length)]

@@ -7,20 +7,27 @@ from typing import Any
 
 import pandas as pd
 
-from reports.efficiency import efficiency_parts, efficiency_table
+from reports import method_settings
+from reports.efficiency import efficiency_table
+from reports.efficiency_part import efficiency_parts
 from reports.groups import Group, comparisons, groups
 from reports.parts import Bullets, Code, Figure, Heading, Paragraph, Part, Table, Text
-from reports.quality import TOLERANCE, QualityTable, quality_part, quality_table, size_flag
-from reports.statistics import FEWEST
+from reports.quality import QualityTable, quality_part, quality_table
+from reports.reading import reading
 
 
-def quality_tables(table: pd.DataFrame) -> list[QualityTable]:
-    """One table for each comparison of the study, in its order."""
+def quality_tables(table: pd.DataFrame, split: str = "test") -> list[QualityTable]:
+    """One table for each comparison of the study, in its order.
+
+    Args:
+        table: what `bench.store.frame.load` gave.
+        split: ``validation`` for a sweep, whose trials are there to be chosen from.
+    """
     result = []
     for heading, members in comparisons(groups(table)):
         card = _card(table.attrs["titles"]["tasks"].get(members[0].spec["task"], {}), members)
         if card is not None:
-            result.append(quality_table(heading, card, members))
+            result.append(quality_table(heading, card, members, split))
     return result
 
 
@@ -46,9 +53,9 @@ def page(table: pd.DataFrame, tables: Sequence[QualityTable], figures: Sequence[
         tables: what `quality_tables` made of it.
         figures: those of each table.
     """
-    parts: list[Part] = [Heading(1, table.attrs["study"]), *_about(table)]
+    parts: list[Part] = [Heading(1, table.attrs["study"]), *_about(table, tables)]
     for quality, drawn in zip(tables, figures, strict=True):
-        parts += [Heading(2, quality.heading), quality_part(quality), _reading(quality)]
+        parts += [Heading(2, quality.heading), quality_part(quality), reading(quality)]
         efficiency = efficiency_table(quality)
         if efficiency is not None:
             parts += [Heading(3, f"{quality.heading}: time and memory"), *efficiency_parts(efficiency)]
@@ -56,72 +63,16 @@ def page(table: pd.DataFrame, tables: Sequence[QualityTable], figures: Sequence[
     return [*parts, *_not_ok(table), *_damaged(table), *_origin(table)]
 
 
-def _about(table: pd.DataFrame) -> list[Part]:
-    """What the preset says of itself."""
+def _about(table: pd.DataFrame, tables: Sequence[QualityTable]) -> list[Part]:
+    """What the preset says of itself, and how to read a sweep."""
     presets = table.attrs["titles"].get("presets", {})
-    lines = [(Code(name), f": {card['about']}.") for name, card in presets.items() if card.get("about")]
-    return [Paragraph(tuple(lines))] if lines else []
-
-
-def _reading(quality: QualityTable) -> Bullets:
-    """What the figures of a table are, in sentences."""
-    specs = [line.group.spec for line in quality.lines]
-    lines: list[Text] = [_evaluation(quality), _training(specs)]
-    seeds = [line.cells - line.failed for line in quality.lines]
-    if min(seeds) < FEWEST:
-        lines.append(f"Fewer than {FEWEST} seeds: no interval, and no difference is shown to be real.")
-    if max(seeds) >= FEWEST:
+    lines: list[Text] = [(Code(name), f": {card['about']}.") for name, card in presets.items() if card.get("about")]
+    if any(quality.split == "validation" for quality in tables):
         lines.append(
-            "± is half a Student-t 95 % interval over seeds; differences are paired by seed, their p values "
-            "Holm-corrected within the table."
+            "A sweep: its trials are ordered by validation, which alone chooses among them. Test stands in the CSVs "
+            "and not here: whoever chooses by it has no test left."
         )
-    lines.append(
-        "Slots: memory per layer and stream after a block, mean over layers and the test split; alive may still be "
-        "seen by a later query, allocated take space. State: bytes that one layer carries per stream."
-    )
-    if any(size_flag(line, quality) for line in quality.lines):
-        usual = f"{quality.baseline.label}'s" if quality.baseline else "the median"
-        lines.append(f"Parameters: a model that is more than {TOLERANCE:.0%} from {usual} has that beside its name.")
-    if any(line.stale for line in quality.lines):
-        lines.append(("Stale: made by other code than today's; ", Code("--retry stale"), " runs it again."))
-    return Bullets(tuple(lines))
-
-
-def _evaluation(quality: QualityTable) -> str:
-    rows = pd.concat([line.group.rows for line in quality.lines])
-    tests = rows[(rows["metric"] == quality.metric) & (rows["split"] == "test")]
-    if tests.empty:
-        return "No cell has a test result yet."
-    contexts = {
-        f"blocks of {context.get('block_length')} tokens, {context.get('evaluation_batch_size')} rows"
-        for context in tests["context"]
-        if isinstance(context, dict)
-    }
-    counts = sorted({int(n) for n in tests["n"].dropna()})
-    over = " or ".join(f"{n:,}" for n in counts)
-    how = "; ".join(sorted(contexts))
-    return f"Test: the whole split ({over} scored positions), with the weights of the best validation point; {how}."
-
-
-def _training(specs: Sequence[dict[str, Any]]) -> str:
-    """The training settings that all methods share, and those in which they differ."""
-    keys = ("steps", "batch_size", "block_length", "optimiser", "learning_rate", "schedule", "clip")
-    shared: list[str] = []
-    apart: list[str] = []
-    for key in keys:
-        values = list(dict.fromkeys(spec["train"].get(key) for spec in specs))
-        (shared if len(values) == 1 else apart).append(f"{key.replace('_', ' ')} {', '.join(map(str, values))}")
-    backbone = list(dict.fromkeys(_backbone(spec["backbone"]) for spec in specs))
-    text = f"Training: {', '.join(shared)}; backbone {'; '.join(backbone)}."
-    return f"{text} Not the same for all: {'; '.join(apart)}." if apart else text
-
-
-def _backbone(settings: dict[str, Any]) -> str:
-    norm = "pre-norm" if settings.get("pre_norm") else "post-norm"
-    return (
-        f"{settings.get('layers')} layers, width {settings.get('width')}, feed-forward {settings.get('feedforward')}, "
-        f"{settings.get('heads')} heads, dropout {settings.get('dropout')}, {norm}"
-    )
+    return [Paragraph((line,)) for line in lines]
 
 
 def _not_ok(table: pd.DataFrame) -> list[Part]:
@@ -178,6 +129,8 @@ def lines_frame(tables: Sequence[QualityTable]) -> pd.DataFrame:
                     "task": group.task_label,
                     "method": group.method,
                     "label": group.label,
+                    **method_settings.columns(group),
+                    "ordered_by": quality.split,
                     "metric": quality.metric,
                     "unit": quality.unit,
                     "higher_is_better": quality.higher_is_better,

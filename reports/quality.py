@@ -25,6 +25,8 @@ class Line:
     stale: int
     test: Mean | None
     validation: Mean | None
+    score: Mean | None
+    """Of the table's split."""
     difference: Difference | None
     parameters: float | None
     slots_alive: float | None
@@ -35,9 +37,15 @@ class Line:
 
 @dataclass(frozen=True)
 class QualityTable:
-    """All lines of one comparison, best first, those without a result last."""
+    """All lines of one comparison, best first, those without a result last.
+
+    Args:
+        split: whose scores are shown and order the lines: ``test``, or ``validation`` where settings are being chosen.
+        baseline: what differences and ratios are to; None where there is none, or where settings are being chosen.
+    """
 
     heading: str
+    split: str
     metric: str
     unit: str
     higher_is_better: bool
@@ -52,28 +60,31 @@ class QualityTable:
         return own if own is not None else statistics.median(counts) if counts else None
 
 
-def quality_table(heading: str, card: dict[str, Any], groups: Sequence[Group]) -> QualityTable:
+def quality_table(heading: str, card: dict[str, Any], groups: Sequence[Group], split: str = "test") -> QualityTable:
     """Adds up the groups of one comparison, with a baseline of their own.
+
+    The baseline is the first Transformer-XL with a test score that is no variant of it.
 
     Args:
         heading: what tells the table from the study's others.
         card: the task's, with metric, unit and higher_is_better.
         groups: its lines, not yet in order.
+        split: ``validation`` where the table serves to choose settings.
     """
     metric, higher = str(card["metric"]), bool(card["higher_is_better"])
-    baselines = [group for group in groups if group.method == BASELINE and group.values(metric, "test")]
-    baseline = baselines[0] if baselines else None
-    lines = [_line(group, metric, baseline) for group in groups]
+    plain = (group for group in groups if group.method == BASELINE and not group.spec["variant"])
+    baseline = next((group for group in plain if group.values(metric, "test")), None) if split == "test" else None
+    lines = [_line(group, metric, baseline, split) for group in groups]
     measured = sorted(
-        (line for line in lines if line.test is not None),
-        key=lambda line: (-1 if higher else 1) * (line.test.value if line.test else 0.0),
+        (line for line in lines if line.score is not None),
+        key=lambda line: (-1 if higher else 1) * (line.score.value if line.score else 0.0),
     )
     corrected = _corrected(measured)
-    rest = [line for line in lines if line.test is None]
-    return QualityTable(heading, metric, str(card["unit"]), higher, baseline, corrected + rest)
+    rest = [line for line in lines if line.score is None]
+    return QualityTable(heading, split, metric, str(card["unit"]), higher, baseline, corrected + rest)
 
 
-def _line(group: Group, metric: str, baseline: Group | None) -> Line:
+def _line(group: Group, metric: str, baseline: Group | None, split: str) -> Line:
     cells = group.cells
     test = group.values(metric, "test")
     against = None
@@ -86,6 +97,7 @@ def _line(group: Group, metric: str, baseline: Group | None) -> Line:
         stale=int(cells["stale"].fillna(False).sum()),
         test=_mean(test),
         validation=_mean(group.values(metric, "validation")),
+        score=_mean(group.values(metric, split)),
         difference=against,
         parameters=_value(group, "parameters"),
         slots_alive=_value(group, "slots_alive"),
@@ -129,7 +141,7 @@ def quality_part(quality: QualityTable) -> Table:
     arrow = "↑" if quality.higher_is_better else "↓"
     header = [
         "method",
-        f"test {quality.metric} ({quality.unit}) {arrow}",
+        f"{quality.split} {quality.metric} ({quality.unit}) {arrow}",
         "seeds",
         "alive / allocated (slots/stream)",
         "state (kB/stream)",
@@ -144,7 +156,7 @@ def quality_part(quality: QualityTable) -> Table:
         stale = " (stale)" if line.stale else ""
         cells = [
             f"{line.group.label}{size_flag(line, quality)}{stale}",
-            shown(line.test, quality.unit),
+            shown(line.score, quality.unit),
             f"{line.cells - line.failed} of {line.cells}",
             f"{number(line.slots_alive, 1)} / {number(line.slots_allocated, 1)}",
             number(None if line.state_bytes is None else line.state_bytes / 1000, 1),
@@ -157,9 +169,13 @@ def quality_part(quality: QualityTable) -> Table:
     return Table(tuple(header), tuple(lines))
 
 
-def _digits(unit: str) -> int:
-    """Decimals that a metric is shown with: a percentage of some 20,000 questions is not known to more than two."""
-    return 2 if unit == "%" else 4
+def _digits(unit: str, difference: bool = False) -> int:
+    """Decimals that a metric is shown with.
+
+    A percentage of some 20,000 questions is not known to more than one, and the difference of two methods that were
+    asked the same questions to two.
+    """
+    return 4 if unit != "%" else 2 if difference else 1
 
 
 def shown(mean: Mean | None, unit: str) -> str:
@@ -174,7 +190,7 @@ def difference_text(difference: Difference | None, unit: str) -> str:
     """A difference with its interval and corrected p value, or a dash."""
     if difference is None:
         return "-"
-    digits = _digits(unit)
+    digits = _digits(unit, difference=True)
     text = f"{difference.mean.value:+.{digits}f}"
     if difference.mean.half is not None:
         text += f" ± {difference.mean.half:.{digits}f}"

@@ -20,7 +20,6 @@ Look = dict[str, Any]
 """Keywords for `Axes.plot`."""
 
 _NO_FAILURE = ("ok", "unsupported")
-_LEGEND_LINE = 3.5  # long enough to tell dashes from dots
 
 
 def draw(content: Mapping[str, Any]) -> Figure:
@@ -45,7 +44,7 @@ def draw(content: Mapping[str, Any]) -> Figure:
     title(right, "peak memory over static")
     right.set_ylabel("memory (MB), lower is better")
     drawn.suptitle(f"{content['provenance']['device']}: {model(content)}", x=0.01, ha="left", fontsize=9)
-    legend(drawn, left, _LEGEND_LINE)
+    legend(drawn, left)
     return drawn
 
 

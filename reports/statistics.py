@@ -6,13 +6,15 @@ Below three seeds there is no interval: with two, a t interval is so wide and so
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import stats
 
 FEWEST = 3
 CONFIDENCE = 0.95
+FEWEST_ROUNDS = 6
+"""Of the clock: a 95 % bootstrap interval of a median over 2, 3, 4 or 6 rounds holds it in 51, 76, 88 or 93 %."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,22 @@ def paired_difference(ours: Mapping[int, float], baseline: Mapping[int, float]) 
     if mean.half == 0:
         return Difference(mean, 1.0 if mean.value == 0 else 0.0)
     return Difference(mean, float(stats.ttest_1samp(differences, 0.0).pvalue))
+
+
+def over_rounds(rounds: Collection[int]) -> str:
+    """What stands behind a median over rounds, in words.
+
+    Args:
+        rounds: of the medians that are shown, over how many each is.
+    """
+    counts = sorted(set(rounds))
+    number = f"{counts[0]} to {counts[-1]}" if counts[1:] else f"{counts[0]}" if counts else ""
+    few = f"Below {FEWEST_ROUNDS} rounds there is no interval: a bootstrap of so few holds the truth too seldom"
+    if not counts or counts[0] >= FEWEST_ROUNDS:
+        return f"median [95 % bootstrap interval over {f'{number} ' if number else ''}rounds]"
+    if counts[-1] < FEWEST_ROUNDS:
+        return f"median over {number} rounds. {few}"
+    return f"median [95 % bootstrap interval] over {number} rounds. {few}"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,49 +8,51 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from reports.drawing import Look, figure, legend, title
-from reports.efficiency import MB, EfficiencyTable
+from reports.efficiency import EfficiencyTable
+from reports.efficiency_part import MB
 
 
 def alt(efficiency: EfficiencyTable) -> str:
     """What the figure shows."""
     quality = efficiency.quality
     return (
-        f"{quality.heading}: test {quality.metric} against peak memory in training and against time per batch, "
-        "one point per method"
+        f"{quality.heading}: {quality.split} {quality.metric} against peak memory in training and against time per "
+        "batch, one point per method"
     )
 
 
 def draw(efficiency: EfficiencyTable, looks: Mapping[str, Look]) -> Figure | None:
     """The figure of one table; None where nothing has both a quality and a cost."""
-    lines = [line for line in efficiency.lines if line.line.test is not None]
+    lines = [line for line in efficiency.lines if line.line.score is not None]
     if not any(line.memory.value is not None or line.time.value is not None for line in lines):
         return None
     quality = efficiency.quality
     drawn, (left, right) = figure(10.0, 3.8, 2)
     for line in lines:
-        test, look = line.line.test, looks[line.line.group.label]
-        assert test is not None
+        score, look = line.line.score, looks[line.line.group.label]
+        assert score is not None
         point: dict[str, Any] = {
             "color": look.colour,
             "marker": look.marker,
             "label": look.label,
             "linestyle": "none",
             "capsize": 3,
+            "elinewidth": 1.0,
         }
         hollow: dict[str, Any] = {"markerfacecolor": "white"} if look.line != "-" else {}
         if line.memory.value is not None:
-            left.errorbar([line.memory.value / MB], [test.value], yerr=test.half, **point, **hollow)
+            left.errorbar([line.memory.value / MB], [score.value], yerr=score.half, **point, **hollow)
         if line.time.value is not None:
             spread = None
             if line.time.low is not None and line.time.high is not None:
                 spread = [[line.time.value - line.time.low], [line.time.high - line.time.value]]
-            right.errorbar([line.time.value], [test.value], yerr=test.half, xerr=spread, **point, **hollow)
+            right.errorbar([line.time.value], [score.value], yerr=score.half, xerr=spread, **point, **hollow)
     better = "higher" if quality.higher_is_better else "lower"
     title(left, f"{quality.heading}: quality against memory")
     left.set_xlabel("peak memory in training (MB)")
     title(right, "quality against time")
     right.set_xlabel("time per batch (ms)")
     for axes in (left, right):
-        axes.set_ylabel(f"test {quality.metric} ({quality.unit}), {better} is better")
-    legend(drawn, left if left.get_legend_handles_labels()[0] else right)
+        axes.set_ylabel(f"{quality.split} {quality.metric} ({quality.unit}), {better} is better")
+    legend(drawn, left if left.get_legend_handles_labels()[0] else right, length=1.5)
     return drawn

@@ -22,10 +22,11 @@ CARDS: dict[str, dict[str, Any]] = {
     },
     "tasks": {
         "enwik8": {"title": "enwik8", "metric": "bpb", "unit": "bits/byte", "higher_is_better": False},
+        "object_collision": {"title": "Objects", "metric": "error", "unit": "%", "higher_is_better": False},
         "corridor": {"title": "Corridor", "metric": "success", "unit": "share", "higher_is_better": True},
     },
 }
-LABELS = {"enwik8": "enwik8-4M", "corridor": "corridor"}
+LABELS = {"enwik8": "enwik8-4M", "corridor": "corridor", "object_collision": "object_collision"}
 
 
 def spec(
@@ -65,6 +66,8 @@ class Stored:
     fingerprint: str | None = None
     reason: str = "it broke"
     """Of a cell that is not ok."""
+    validation: float | None = None
+    """The task's metric on validation, likewise."""
 
 
 def study(folder: Path, results: list[Stored]) -> Path:
@@ -78,6 +81,8 @@ def study(folder: Path, results: list[Stored]) -> Path:
             rows = [
                 Row(card["metric"], stored.value, card["unit"], "test", 100, higher_is_better=better, context=context)
             ]
+            if stored.validation is not None:
+                rows.append(Row(card["metric"], stored.validation, card["unit"], "validation", context=context))
             rows += [Row(name, value, "", "test") for name, value in stored.figures.items()]
         result = Result(
             stored.spec.id,

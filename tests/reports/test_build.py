@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,92 @@ def test_settings_tell_groups_of_the_same_method_apart_and_variants_stand_in_the
     assert "Expire-Span [train.learning_rate=0.001]" in text
     assert "Expire-Span [train.learning_rate=0.002]" in text
     assert "Full attention (memory=none)" in text
-    assert "Not the same for all: learning rate 0.002, 0.001, 0.003" in text
+    assert "Not the same for all: learning rate; each method's stands with its name." in text
+    assert "- Full attention (memory=none): learning_rate 0.003." in text, "the others' stand in their labels"
+
+
+def test_each_methods_settings_stand_below_the_table_and_in_the_csvs(tmp_path: Path) -> None:
+    import pandas as pd
+
+    own = {"max_span": 192, "ramp": 16, "noisy": False, "coefficient": 1e-6, "position_scale": 1.0}
+    results = [
+        (spec("expire_span", rate=1e-3, method_settings=own), 2.4, Status.OK, 1000.0),
+        (spec("transformer_xl", method_settings={"memory_length": 96, "position_scale": 1.0}), 2.5, Status.OK, 1000.0),
+    ]
+    text, _ = build_report(study(tmp_path / "s", results))
+    assert "- Alike in all lines: position_scale 1.0.\n" in text
+    assert (
+        "- Expire-Span: max_span 192, ramp 16, noisy false, coefficient 1e-06; learning_rate 0.001.\n"
+        "- Transformer-XL: memory_length 96; learning_rate 0.003.\n"
+    ) in text
+    assert "- Tuning: how many settings of each method were tried before is not recorded" in text
+    row = pd.read_csv(tmp_path / "s" / "report" / "quality.csv").iloc[0]
+    assert json.loads(row["method_settings"]) == own
+    assert json.loads(row["train"])["learning_rate"] == 1e-3
+
+
+def test_impls_are_named_where_methods_have_several(tmp_path: Path) -> None:
+    results = [(spec("expire_span"), 2.4, Status.OK, 1e3), (spec("transformer_xl", impl="fast"), 2.5, Status.OK, 1e3)]
+    text, _ = build_report(study(tmp_path / "s", results))
+    assert "- Transformer-XL: impl fast.\n" in text
+
+
+@pytest.mark.parametrize(
+    ("variant", "settings", "label"),
+    [
+        ("", {"memory": "all", "max_span": 128}, "Full attention (max_span=128)"),
+        ("max_span=128", {"memory": "all", "max_span": 128}, "Full attention (max_span=128)"),
+        ("", {"memory": "all", "max_span": None}, "Full attention"),
+        ("memory=none", {"memory": "none", "max_span": 128}, "Full attention (memory=none)"),
+    ],
+)
+def test_full_attention_within_a_window_says_so(
+    tmp_path: Path, variant: str, settings: dict[str, Any], label: str
+) -> None:
+    result = (spec("full_attention", variant=variant, method_settings=settings), 2.5, Status.OK, 1000.0)
+    text, _ = build_report(study(tmp_path / "s", [result]))
+    assert f"| {label} |" in text
+    windowed = "- Full attention (max_span=128) sees the last 128 positions and no more: what Transformer-XL"
+    assert (windowed in text) == ("max_span" in label)
+
+
+def test_percentages_have_one_decimal_and_their_differences_two(tmp_path: Path) -> None:
+    scores = {"transformer_xl": (57.04, 57.55, 57.84), "expire_span": (56.01, 56.43, 56.95)}
+    results = [
+        stored.Stored(spec(name, seed, task="object_collision"), score)
+        for name, found in scores.items()
+        for seed, score in enumerate(found)
+    ]
+    text, _ = build_report(stored.study(tmp_path / "s", results))
+    line = stored.line_of(text, "Expire-Span")
+    assert line[1] == "56.5 ± 1.2"
+    assert line[2].startswith("-1.01 ± 0.29 (p ")
+    assert "- All methods and seeds are tested on one fixed set of worlds, whose choice is not in ±" in text
+
+
+def test_a_sweep_is_ordered_by_validation_and_shows_no_test(tmp_path: Path) -> None:
+    import pandas as pd
+
+    results = [
+        stored.Stored(spec("transformer_xl", rate=rate), test, validation=validation)
+        for rate, test, validation in ((1e-3, 2.1, 2.6), (2e-3, 2.2, 2.4), (3e-3, 2.3, 2.5))
+    ]
+    folder = stored.study(tmp_path / "s", results)
+    text, _ = build_report(folder)
+    assert stored.line_of(text, "method")[1] == "test bpb (bits/byte) ↓"
+    assert "A sweep" not in text
+    (folder / "sweep.json").write_text("{}")
+    text, _ = build_report(folder)
+    assert stored.line_of(text, "method")[1:3] == ["validation bpb (bits/byte) ↓", "seeds"], "no differences"
+    shown = [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| Transformer-XL")]
+    assert shown == ["2.4000", "2.5000", "2.6000"]
+    assert not any(f"{result.value:.4f}" in text for result in results)
+    assert "A sweep: its trials are ordered by validation, which alone chooses among them." in text
+    assert "- Validation: the best point of each training" in text
+    assert "Tuning:" not in text
+    frame = pd.read_csv(folder / "report" / "quality.csv")
+    assert list(frame["test"]) == [2.2, 2.3, 2.1]
+    assert set(frame["ordered_by"]) == {"validation"}
 
 
 def test_a_model_of_another_size_is_flagged(tmp_path: Path) -> None:

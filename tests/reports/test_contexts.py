@@ -84,13 +84,13 @@ def test_the_table_shows_time_memory_and_their_ratios_at_the_same_context(
     assert half["time (ms) ↓"] == "8.0 [7.0, 10.0]"
     assert half["time ratio"] == "0.80 [0.75, 0.85]"
     assert half["peak memory over static (MB) ↓"] == "3.0"
-    assert (half["memory ratio"], half["memory to 100 % alive"]) == ("0.75", "0.50")
+    assert (half["ratio of memory over static"], half["memory to 100 % alive"]) == ("0.75", "0.50")
     assert half["state (kB/stream) ↓"] == "16.4"
     assert half["alive / allocated (slots/stream)"] == "32 / 64"
     xl = lines["Transformer-XL", "1,024", "100 %"]
-    assert (xl["time ratio"], xl["memory ratio"], xl["memory to 100 % alive"]) == ("1", "1.00", "-")
+    assert (xl["time ratio"], xl["ratio of memory over static"], xl["memory to 100 % alive"]) == ("1", "1.00", "-")
     late = lines["Expire-Span", "1,024", "50 %"]
-    assert late["memory ratio"] == "0.62", "to Transformer-XL at 1,024, not at 64"
+    assert late["ratio of memory over static"] == "0.62", "to Transformer-XL at 1,024, not at 64"
     assert late["memory to 100 % alive"] == "-", "which ran out of memory"
     assert "A device, 1 CPU thread(s): 3 layers, 2 heads of 32, blocks of 64 tokens, 4 rows, 32-true" in printed
     assert "over 7 rounds" in printed
@@ -121,6 +121,55 @@ def test_the_csv_holds_every_row_without_raw_samples(tmp_path: Path) -> None:
     assert list(half["memory_ratio"]) == [0.75, 0.625]
     assert half["memory_ratio_to_whole"].iloc[0] == 0.5
     assert half["memory_ratio_to_whole"].isna().iloc[1]
+
+
+@pytest.mark.parametrize("bounds", [{}, {"time_ratio_low": None, "time_ratio_high": None}, None])
+def test_below_six_rounds_a_ratio_has_no_interval(
+    tmp_path: Path, bounds: dict[str, None] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [dict(one) for one in ROWS[:2]]
+    for one in rows if bounds is not None else []:
+        del one["time_ratio_low"], one["time_ratio_high"]
+        one |= bounds or {}
+    assert main(["contexts", str(kept(tmp_path, rows, clock={"rounds": 4}))]) == 0
+    printed = capsys.readouterr().out
+    assert lines_of(printed)["Expire-Span", "64", "100 %"]["time ratio"] == "1.20"
+    assert "paired by round, median over 4 rounds. Below 6 rounds there is no interval" in printed
+
+
+NOTES = (
+    "A share alive is the best case",
+    "Expire-Span keeps its newest block",
+    "older ones pooled",
+    "Full attention sees",
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (ROWS, NOTES[:2]),
+        ([row("transformer_xl", 64, 10.0, 4_000_000), row("expire_span", 64, 10.0, 4_000_000)], ()),
+        ([row("compressive", 2048, 10.0, 4_000_000, slots_alive=1280.0)], NOTES[2:3]),
+        ([row("full_attention", 64, 10.0, 4_000_000)], NOTES[3:]),
+        ([row("expire_span", 64, None, None, 0.5, status="oom")], ()),
+    ],
+)
+def test_what_a_row_can_mislead_to_is_said_where_there_is_such_a_row(
+    tmp_path: Path, rows: list[dict[str, Any]], said: tuple[str, ...]
+) -> None:
+    cards = {**CARDS, "full_attention": {"title": "Full attention", "colour": "#000000", "marker": "o"}}
+    assert main(["contexts", str(kept(tmp_path, rows, cards=cards)), "--quiet"]) == 0
+    text = (tmp_path / "mine-contexts.md").read_text(encoding="utf-8")
+    assert [note for note in NOTES if note in text] == list(said)
+    assert ("1,280 slots for 2,048 positions" in text) == (rows[0]["method"] == "compressive")
+
+
+def test_what_was_built_anew_for_each_turn_is_named(tmp_path: Path) -> None:
+    rows = [row("transformer_xl", 64, 10.0, 10**6), row("expire_span", 64, 12.0, 10**6, rebuilt=True)]
+    assert main(["contexts", str(kept(tmp_path, rows)), "--quiet"]) == 0
+    text = (tmp_path / "mine-contexts.md").read_text(encoding="utf-8")
+    assert "not all fit on the device together: Expire-Span (100 % alive) at 64." in text
 
 
 def test_without_shares_there_is_no_column_for_them(tmp_path: Path) -> None:

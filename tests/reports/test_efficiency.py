@@ -22,17 +22,20 @@ FACTS = {"device": "A device", "threads": 1, "torch": "2"}
 
 def clocked(method: str, time: float | None, peak: float | None, ratio: float | None = None, **more: Any) -> Clocked:
     """What the clock has measured of a method's cell, with today's code where `more` has no ``code``."""
-    spec = stored.spec(method)
+    spec = stored.spec(method, more.pop("seed", 0), more.pop("variant", ""))
     code = more.pop("code", clock_fingerprint(spec.to_json()))
+    how, rounds = more.pop("how", None), more.pop("rounds", 10)
     rows = [
-        Row("time_per_batch", time, "ms", "train", 30 if time else None, time and time - 1, time, time and time + 1),
+        Row("time_per_batch", time, "ms", "train", 30 if time else None, time and time - 1, time, time and time + 1)
+        if how is None
+        else Row("time_per_batch", time, "ms", "train", 30, context=how),
         Row("memory_peak", peak, "bytes", "train"),
         Row("memory_extra", peak and peak / 2, "bytes", "train"),
         Row("memory_peak", peak and peak / 4, "bytes", "validation"),
     ]
     if ratio is not None:
         context = {"low": ratio - 0.05, "high": ratio + 0.05}
-        rows.append(Row("time_to_transformer_xl", ratio, "ratio", "train", 10, context=context))
+        rows.append(Row("time_to_transformer_xl", ratio, "ratio", "train", rounds, context=more.pop("bounds", context)))
     rows += more.pop("rows", [])
     return Clocked(spec.id, code, **{"status": "ok", **more}, rows=rows)
 
@@ -85,6 +88,76 @@ def test_ratios_stand_beside_those_that_were_published(tmp_path: Path) -> None:
     assert rows.loc["expire_span", "memory_extra_bytes"] == 1.5e6
     assert rows.loc["expire_span", "time_steps"] == 30
     assert rows["status"].isna().all()
+
+
+@pytest.mark.parametrize("bounds", [{"low": 0.4, "high": 0.6}, {"low": None, "high": None}, {}])
+def test_below_six_rounds_there_is_a_ratio_without_an_interval(tmp_path: Path, bounds: dict[str, Any]) -> None:
+    overhead = Row("trainer_overhead", 0.012, "share", "train", 5, context={"low": 0.01, "high": 0.015})
+    measured = [
+        clocked("transformer_xl", 20.0, 4e6, rows=[overhead]),
+        clocked("expire_span", 10.0, 3e6, 0.5, rounds=5, bounds=bounds),
+        clocked("full_attention", 30.0, 8e6, 1.5, rounds=6),
+    ]
+    text, frame = report(tmp_path / "s", ["transformer_xl", "expire_span", "full_attention"], measured)
+    assert cells_of(text, "Expire-Span")["time ratio"] == "0.50"
+    assert cells_of(text, "Full attention")["time ratio"] == "1.50 [1.45, 1.55]"
+    assert "median [95 % bootstrap interval] over 5 to 6 rounds. Below 6 rounds there is no interval" in text
+    assert "Trainer adds 1.2 % to Transformer-XL's step" in text
+    rows = frame.set_index("method")
+    assert rows["time_ratio_low"].isna().to_dict() == {"transformer_xl": True, "expire_span": True, "full_attention": 0}
+    assert rows.loc["expire_span", "rounds"] == 5
+
+
+def test_whose_times_need_care_and_which_seeds_model_was_timed_is_said(tmp_path: Path) -> None:
+    shaky = {"steady": False, "rebuilt_each_round": True}
+    measured = [
+        clocked("transformer_xl", 20.0, 4e6, how={"steady": True, "rebuilt_each_round": False}),
+        clocked("expire_span", 10.0, 3e6, 0.5, how=shaky),
+    ]
+    text, frame = report(tmp_path / "s", ["transformer_xl", "expire_span"], measured)
+    assert "- Step times still changed by a tenth when timing began: Expire-Span.\n" in text
+    assert "- Built anew for each turn, because not all fit on the device together: Expire-Span." in text
+    assert "- Time and memory are of one model per method (of seed 0); scores are means over seeds.\n" in text
+    rows = frame.set_index("method")
+    assert rows["steady"].to_dict() == {"transformer_xl": True, "expire_span": False}
+    assert rows["rebuilt_each_round"].to_dict() == {"transformer_xl": False, "expire_span": True}
+    assert set(rows["seed"]) == {0}
+
+
+def test_models_of_different_seeds_are_each_named(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    seeds = {"transformer_xl": 0, "expire_span": 1}
+    stored.study(folder, [stored.Stored(stored.spec(method, seed), 2.5) for method, seed in seeds.items()])
+    measured = [clocked(method, 20.0, 4e6, seed=seed) for method, seed in seeds.items()]
+    clock_file.write(folder, ClockFile("enwik8-4M", {}, measured, FACTS, "now", 1.0))
+    text, _ = build_report(folder)
+    assert "one model per method (Transformer-XL: seed 0; Expire-Span: seed 1); scores" in text
+
+
+def test_a_variant_of_the_baseline_is_no_baseline(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    cells = [stored.spec("transformer_xl", variant="positions=sinusoidal"), stored.spec("expire_span")]
+    stored.study(folder, [stored.Stored(cell, 2.5) for cell in cells])
+    measured = [clocked("transformer_xl", 20.0, 4e6, variant="positions=sinusoidal"), clocked("expire_span", 10.0, 3e6)]
+    clock_file.write(folder, ClockFile("enwik8-4M", {}, measured, FACTS, "now", 1.0))
+    text, _ = build_report(folder)
+    assert "difference to" not in text
+    timed = text.partition("time and memory")[2]
+    assert cells_of(timed, "Expire-Span")["memory ratio"] == "-"
+    assert "Ratios to Transformer-XL" not in timed
+
+
+def test_with_several_baselines_quality_and_memory_have_the_same_one(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    cells = [(stored.spec("transformer_xl", rate=rate), score) for rate, score in ((1e-3, 2.6), (2e-3, 2.5))]
+    cells.append((stored.spec("expire_span"), 2.4))
+    stored.study(folder, [stored.Stored(cell, score) for cell, score in cells])
+    peaks = [Clocked(cell.id, "code", "ok", rows=[Row("memory_peak", peak, "bytes", "train")]) for (cell, _), peak in
+             zip(cells, (4e6, 8e6, 2e6), strict=True)]  # fmt: skip
+    clock_file.write(folder, ClockFile("enwik8-4M", {}, peaks, FACTS, "now", 1.0))
+    text, _ = build_report(folder)
+    assert "difference to Transformer-XL [train.learning_rate=0.001]" in text
+    assert cells_of(text.partition("time and memory")[2], "Expire-Span")["memory ratio"] == "0.50"
 
 
 def test_what_was_not_measured_is_missing_with_its_reason(tmp_path: Path) -> None:

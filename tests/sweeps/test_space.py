@@ -41,6 +41,12 @@ def test_every_shipped_space_can_be_run(checkout: Path) -> None:
         assert cells.definition()["objective"] == {"metric": cells.metric, "split": "validation"}
 
 
+def test_shipped_spaces_evaluate_under_their_tasks_label_as_it_is_evaluated(checkout: Path) -> None:
+    for path in (checkout / "sweeps" / "spaces").glob("*.yaml"):
+        shipped = read(path)
+        assert "train.evaluation_batch_size" not in {*shipped.fixed, *shipped.parameters}, path.name
+
+
 def test_a_trial_is_the_base_with_its_parameters(tmp_path: Path) -> None:
     cells = TrialCells(space(tmp_path), "sweep", ["train.batch_size=8"])
     spec = cells.spec({"train.learning_rate": 1.2345678901234567e-05 * 100, "method.expire_span.max_span": 48})

@@ -1,0 +1,103 @@
+"""The figure of learning curves: what it draws of what was logged, and what it may not hide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.store import manifest
+from bench.store.frame import load
+from models.registry import load_file
+from reports import learning_curves
+from reports.drawing import looks
+from reports.page import quality_tables
+
+stored = load_file(Path(__file__).with_name("stored_studies.py"))
+STEPS = 100
+TOKENS = 4 * 8 / 1000  # thousands per step: batch size and block length of the stored cells
+
+
+def drawn(folder: Path, losses: Mapping[tuple[str, int], Mapping[int, float]], **logged: Any) -> Figure:
+    """The figure of a study whose cells, (method, seed), have these training losses by step."""
+    specs = {key: stored.spec(*key, train={"steps": STEPS}) for key in losses}
+    study = stored.study(folder / "s", [stored.Stored(spec, 2.5) for spec in specs.values()])
+    for key, curve in losses.items():
+        records = [(step, "loss", value, "train") for step, value in curve.items()]
+        records += [
+            (step, "bpb", value, "validation") for step, value in logged.get("validation", {}).get(key, {}).items()
+        ]
+        names = ("step", "metric", "value", "split")
+        manifest.cell_folder(study, specs[key].id).append(
+            dict(zip(names, record, strict=True)) | {"seconds": 1.0} for record in records
+        )
+    (quality,) = quality_tables(load(study))
+    figure = learning_curves.draw(study, quality, looks([line.group for line in quality.lines], {}))
+    assert figure is not None
+    return figure
+
+
+def points(line: Line2D) -> list[list[float]]:
+    found = np.asarray(line.get_xydata(), dtype=float).tolist()
+    assert isinstance(found, list)
+    return found
+
+
+def test_a_late_spike_and_a_method_that_diverges_stay_in_the_panel(tmp_path: Path) -> None:
+    calm = {step: 2.0 for step in range(5, STEPS + 1, 5)}
+    spiked = {**calm, 90: 40.0}
+    diverging = {step: 2.0 + step for step in calm}
+    _, right = drawn(tmp_path, {("transformer_xl", 0): spiked, ("expire_span", 0): diverging}).axes
+    low, high = right.get_ylim()
+    assert low < 2.0
+    assert high > 2.0 + STEPS
+    assert [90 * TOKENS, 40.0] in points(right.lines[0])
+
+
+def test_the_first_steps_are_left_out_by_step_and_the_axis_says_so(tmp_path: Path) -> None:
+    losses = {step: 50.0 if step <= 5 else 2.0 for step in range(1, STEPS + 1, 4)}
+    _, right = drawn(tmp_path, {("transformer_xl", 0): losses}).axes
+    assert points(right.lines[0])[0][0] == pytest.approx(9 * TOKENS)
+    assert right.get_ylim()[1] < 3
+    assert right.get_xlabel() == "training tokens (thousands), the first 5 % left out"
+
+
+def test_many_losses_are_drawn_as_means_over_stretches_of_the_training(tmp_path: Path) -> None:
+    losses = {step: float(step % 2) for step in range(1, STEPS + 1)}
+    _, right = drawn(tmp_path, {("transformer_xl", 0): losses}).axes
+    found = points(right.lines[0])
+    assert len(found) == 32, "95 steps in stretches of 3"
+    assert found[0] == pytest.approx([7 * TOKENS, 1 / 3])
+    assert "means over stretches" in right.get_ylabel()
+
+
+def test_seeds_are_a_mean_with_their_range_and_the_legend_says_so(tmp_path: Path) -> None:
+    losses: dict[tuple[str, int], dict[int, float]] = {("transformer_xl", seed): {50: 2.0 + seed} for seed in range(3)}
+    validation = {key: {50: 2.0 + key[1], 100: 2.0} for key in losses}
+    figure = drawn(tmp_path, losses, validation=validation)
+    left, right = figure.axes
+    assert points(left.lines[0]) == [[50 * TOKENS, 3.0], [100 * TOKENS, 2.0]]
+    assert points(right.lines[0]) == [[50 * TOKENS, 3.0]]
+    (band,) = left.collections
+    heights = [y for _, y in band.get_paths()[0].vertices.tolist()]  # type: ignore[union-attr]
+    assert (min(heights), max(heights)) == (2.0, 4.0)
+    assert figure.legends[0].get_title().get_text() == "mean; band: range over seeds"
+
+
+def test_with_one_seed_the_legend_names_no_band(tmp_path: Path) -> None:
+    losses = {("transformer_xl", 0): {50: 2.0}}
+    figure = drawn(tmp_path, losses, validation={("transformer_xl", 0): {50: 2.0}})
+    assert figure.legends[0].get_title().get_text() == ""
+
+
+def test_lines_of_one_method_differ_without_colour(tmp_path: Path) -> None:
+    from reports.drawing import Look
+
+    solid, broken = (Look("a", "#000000", "o", line).keywords() for line in ("-", "--"))
+    assert (solid["markerfacecolor"], broken["markerfacecolor"]) == ("#000000", "white")
+    assert solid["linestyle"] != broken["linestyle"]
