@@ -51,8 +51,7 @@ class Ready:
         first_ms: the first step, with whatever is compiled in it.
         proof: what the implementation was checked against.
         steady: whether step times had become steady when warm-up ended.
-        held: what the memory holds.
-        parameters: how many.
+        held: what the memory holds when timing begins, as `Backbone.memory` says it.
     """
 
     step_ms: float
@@ -64,10 +63,17 @@ class Ready:
 
 @dataclass(frozen=True)
 class Turn:
-    """The answer to a turn: each step's time, and the wall time of all of it with its input, in milliseconds."""
+    """The answer to a turn.
+
+    Args:
+        samples_ms: each step's time.
+        wall_ms: the wall time of all of it, input included.
+        held: what the memory holds at its end.
+    """
 
     samples_ms: list[float]
     wall_ms: float
+    held: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,8 @@ def _serve(order: Order, coordinator: Connection) -> None:
         for _ in range(steps):
             workload.fetch()
             watch.time(workload.step)
-        coordinator.send(Turn(*watch.stop()))
+        samples_ms, wall_ms = watch.stop()
+        coordinator.send(Turn(samples_ms, wall_ms, workload.held()))
 
 
 _WINDOW, _CHANGE = 5, 0.1

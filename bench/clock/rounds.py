@@ -16,6 +16,8 @@ from bench.clock.settings import ClockSettings
 from bench.executors import fork_server
 from bench.store.statuses import Status
 
+_CHANGE = 0.25
+"""By which share of it the content of a memory may change from turn to turn."""
 _PRELOADED = (*fork_server.PRELOADED, "bench.clock.contestant")
 
 
@@ -34,6 +36,27 @@ class Timed:
     rounds: list[Turn | None] = field(default_factory=list)
     failure: Failure | None = None
     rebuilt: bool = False
+
+    @property
+    def held_last(self) -> dict[str, float]:
+        """What its memory held at the end of its last turn; empty where it had none."""
+        return next((turn.held for turn in reversed(self.rounds) if turn is not None), {})
+
+    @property
+    def memory_steady(self) -> bool | None:
+        """Whether its memory held at the end of every turn what it held when timing began; None where nothing says.
+
+        Of slots alive and allocated, a quarter and one slot may come or go: predicted spans differ from block to block.
+        """
+        held = [turn.held for turn in self.rounds if turn is not None and turn.held]
+        if self.ready is None or not held:
+            return None
+        before = self.ready.held
+        return all(
+            abs(after[name] - before[name]) <= max(1.0, _CHANGE * before[name])
+            for after in held
+            for name in ("slots_alive", "slots_allocated")
+        )
 
 
 class Contestant:

@@ -20,7 +20,8 @@ from torch import Tensor
 from bench.cell import build_parts, build_trainer, quiet
 from bench.clock.contestant import Ready, Turn, is_steady
 from bench.clock.device import synchronise
-from bench.clock.workload import STILL, autocast, blocks, filled
+from bench.clock.endless_input import UnbrokenData, blocks
+from bench.clock.workload import STILL, autocast, filled
 from bench.spec import CellSpec
 from tasks.stream_module import StreamModule
 
@@ -49,10 +50,8 @@ class Turns(pl.Callback):
             steady = is_steady(self.warm)
             if not steady and len(self.warm) < self.limit:
                 return
-            assert isinstance(pl_module, StreamModule)
-            assert pl_module.carried is not None
-            held = pl_module.model.memory(pl_module.carried)
-            self.coordinator.send(Ready(sorted(self.warm)[len(self.warm) // 2], self.warm[0], self.proof, steady, held))
+            step_ms = sorted(self.warm)[len(self.warm) // 2]
+            self.coordinator.send(Ready(step_ms, self.warm[0], self.proof, steady, _held(pl_module)))
         else:
             now = time.perf_counter()
             self.samples.append(1000 * (now - self.last))
@@ -60,12 +59,20 @@ class Turns(pl.Callback):
             if len(self.samples) < self.wanted:
                 return
             synchronise(self.device)
-            self.coordinator.send(Turn(self.samples, 1000 * (time.perf_counter() - self.begin)))
+            wall_ms = 1000 * (time.perf_counter() - self.begin)
+            self.coordinator.send(Turn(self.samples, wall_ms, _held(pl_module)))
         self.wanted, self.samples = self.coordinator.recv(), []
         if self.wanted is None:
             trainer.should_stop = True
             self.wanted = _ENDLESS
         self.begin = self.last = time.perf_counter()
+
+
+def _held(module: pl.LightningModule) -> dict[str, float]:
+    """What the memory that training carries holds now."""
+    assert isinstance(module, StreamModule)
+    assert module.carried is not None
+    return module.model.memory(module.carried)
 
 
 def serve(
@@ -92,6 +99,7 @@ def serve(
     parts.model.to(device)
     mixed = functools.partial(autocast, device, spec.precision)
     parts.module.carried, parts.module.position = filled(parts.model, blocks(parts), device, None, mixed)
+    data = UnbrokenData(parts.task, parts.task_settings, parts.train, spec.seed)
     turns = Turns(device, coordinator, proof, warmup_steps)
     with quiet():  # nothing is written: without logger and checkpoints, the Trainer has no use for its folder
-        build_trainer(spec, Path(tempfile.gettempdir()), [turns], None, 1).fit(parts.module, datamodule=parts.data)
+        build_trainer(spec, Path(tempfile.gettempdir()), [turns], None, 1).fit(parts.module, datamodule=data)

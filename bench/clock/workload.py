@@ -15,13 +15,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from bench.cell import Parts, build_parts
+from bench.cell import build_parts
+from bench.clock.endless_input import again_and_again, blocks
 from bench.spec import CellSpec
 from models.backbone import Backbone
 from models.mixer import Context
 from models.state import State
 from tasks.randomness import derive, uniform
-from tasks.stream import Blocks, Position, Source, StreamBatch
+from tasks.stream import Position, StreamBatch
 from tasks.stream_step import enter, loss_divisor, read_block
 from tasks.train_settings import build_optimiser
 
@@ -244,27 +245,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Mixed precision, where the cell has it."""
     kind = torch.float16 if precision == "16-mixed" else torch.bfloat16
     return torch.autocast(device.type, dtype=kind, enabled=precision.endswith("-mixed"))
-
-
-def blocks(parts: Parts) -> Iterator[StreamBatch]:
-    """The blocks of the training stream, without end."""
-    source = parts.task.training_source(
-        parts.task_settings, parts.train, parts.module.seed, range(parts.train.batch_size)
-    )
-    position = source.start()
-    while True:
-        batch = source.read(position)
-        position = batch.position
-        yield batch
-
-
-def again_and_again(source: Source) -> Iterator[StreamBatch]:
-    """The blocks of a split that ends, without end: from its second time on no row is reset, so memory stays full."""
-    assert source.blocks is not None
-    yield from Blocks(source, source.start(), source.blocks)
-    while True:
-        for batch in Blocks(source, source.start(), source.blocks):
-            yield replace(batch, reset=torch.zeros_like(batch.reset))
 
 
 def filled(

@@ -432,6 +432,20 @@ CLOCK = (
         f"{_CLOCK}/test_workload.py::test_memory_is_full_before_the_first_timed_step[expire_span]",
     ),
     Fault(
+        "rows whose text ends are timed with an empty memory",
+        "bench/clock/endless_input.py",
+        "return replace(batch, reset=torch.zeros_like(batch.reset))",
+        "return replace(batch, reset=batch.reset)",
+        f"{_CLOCK}/test_workload.py::test_a_row_whose_text_ends_goes_on_with_its_memory_full[expire_span]",
+    ),
+    Fault(
+        "in the Trainer, rows whose text ends are timed with an empty memory",
+        "bench/clock/through_trainer.py",
+        "data = UnbrokenData(parts.task, parts.task_settings, parts.train, spec.seed)",
+        "data = parts.data",
+        f"{_CLOCK}/test_rounds.py::test_inside_the_trainer_a_row_whose_text_ends_goes_on_with_its_memory_full",
+    ),
+    Fault(
         "timing moves the weights",
         "bench/clock/workload.py",
         "STILL = 1e-300",

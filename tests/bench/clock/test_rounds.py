@@ -72,6 +72,8 @@ def test_all_take_turns_in_order_and_never_two_at_once(field: Field) -> None:
             assert len(turn.samples_ms) == 2
             assert all(ms >= 4 for ms in turn.samples_ms)
             assert turn.wall_ms >= sum(turn.samples_ms)
+            assert turn.held == found.ready.held
+        assert found.memory_steady
 
 
 BROKEN = "ValueError: the probe is broken (probe.py:"
@@ -163,8 +165,38 @@ def test_inside_the_trainer_it_takes_turns_with_its_memory_full(field: Field) ->
         assert found.ready.held["slots_alive"] == 12
     for turn in timed["in it"].rounds:
         assert isinstance(turn, Turn)
+        assert turn.held["slots_alive"] == 12
         assert len(turn.samples_ms) == 2
         assert turn.wall_ms == pytest.approx(sum(turn.samples_ms), rel=0.05)
+
+
+def test_inside_the_trainer_a_row_whose_text_ends_goes_on_with_its_memory_full(field: Field) -> None:
+    long_spans = {"initial_fraction": 0.99}
+    rows_of_five_blocks = tiny.spec(field.text, "expire_span", settings=long_spans, batch_size=500).to_json()
+    turns = ClockSettings(rounds=8, steps=8, seconds=0, warmup_steps=1)
+    found = run({"in it": Order(rows_of_five_blocks, "trainer", warmup_steps=1)}, turns)["in it"]
+    assert found.failure is None
+    assert found.ready is not None
+    for turn in found.rounds:
+        assert isinstance(turn, Turn)
+        assert turn.held == found.ready.held
+    assert found.ready.held["slots_alive"] == 43
+
+
+@pytest.mark.parametrize(
+    ("alive", "allocated", "steady"),
+    [([100, 80, 120], [128, 120, 128], True), ([100, 35], [128, 128], False), ([100, 100], [128, 64], False)],
+)
+def test_a_memory_that_does_not_stay_as_it_was_when_timing_began_is_marked(
+    alive: list[float], allocated: list[float], steady: bool
+) -> None:
+    ready = Ready(1, 1, "", True, {"slots_alive": 100, "slots_allocated": 128})
+    held = [{"slots_alive": a, "slots_allocated": b} for a, b in zip(alive, allocated, strict=True)]
+    found = Timed(ready, [*[Turn([1.0], 1.0, after) for after in held], None])
+    assert found.memory_steady is steady
+    assert found.held_last == held[-1]
+    assert Timed(ready, [None]).memory_steady is None
+    assert Timed(ready, [None]).held_last == {}
 
 
 def test_inside_the_trainer_the_stream_goes_on_where_filling_stopped(

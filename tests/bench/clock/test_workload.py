@@ -11,6 +11,7 @@ import torch
 
 from bench.cell import build_parts, build_trainer, quiet
 from bench.clock import workload
+from bench.clock.endless_input import blocks
 from bench.clock.workload import EvaluationStep, LayerStep, TrainingStep, filled
 from models.registry import METHODS, load_file
 
@@ -86,11 +87,32 @@ def test_memory_is_full_before_the_first_timed_step(text: str, method: str) -> N
 
 def test_filling_says_where_the_stream_goes_on(text: str) -> None:
     parts = build_parts(tiny.spec(text, "transformer_xl"))
-    state, position = filled(parts.model, workload.blocks(parts), CPU, None, torch.no_grad)
-    stream = workload.blocks(parts)
+    state, position = filled(parts.model, blocks(parts), CPU, None, torch.no_grad)
+    stream = blocks(parts)
     read = [next(stream) for _ in range(2)]  # 12 slots, blocks of 8
     assert torch.equal(position["byte"], read[1].position["byte"])
     assert state[0]["memory"].shape[1] == 12
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_a_row_whose_text_ends_goes_on_with_its_memory_full(text: str, method: str) -> None:
+    """Rows of 5 blocks of 8, all restarting at about the same step: while memory is filled, and again while timed."""
+    work = TrainingStep(tiny.spec(text, method, batch_size=500), None, CPU, alive=1.0)
+    work.fill()
+    held, laps = work.held(), set()
+    for _ in range(12):
+        steps(work, 1)
+        assert work.batch is not None
+        laps |= set(work.batch.position["lap"].tolist())
+        assert work.held() == held
+    assert max(laps) >= 2, "every row has come to its end"
+
+
+def test_a_memory_longer_than_a_row_of_text_is_full_all_the_same(text: str) -> None:
+    work = TrainingStep(tiny.spec(text, "transformer_xl", settings={"memory_length": 60}, batch_size=500), None, CPU)
+    work.fill()
+    assert work.state is not None
+    assert bool(work.state[0]["memory"].any(-1).all()), "every slot of every row is filled"
 
 
 def test_evaluation_reads_its_own_rows_and_goes_on_with_a_full_memory_where_the_split_ends(text: str) -> None:
