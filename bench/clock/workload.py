@@ -190,6 +190,8 @@ class LayerStep:
         self.shape = (parts.train.batch_size, parts.train.block_length, parts.model.sizes.width)
         self.draws = torch.Generator().manual_seed(spec.seed)
         self.mixer = self.model.layers()[0].mixer
+        self.dtype = next(self.mixer.parameters()).dtype
+        self.autocast = functools.partial(autocast, device, spec.precision)
         edit = None if alive is None else controlled_spans(self.model, alive)
         self.context = Context(
             norm=nn.Identity(),
@@ -205,19 +207,20 @@ class LayerStep:
         """Reads ceil(horizon / T) blocks."""
         for _ in range(math.ceil(self.mixer.horizon() / self.shape[1])):
             self.fetch()
-            with torch.no_grad():
+            with torch.no_grad(), self.autocast():
                 self.state = self.mixer(self.x, self.state, self.context).state
 
     def fetch(self) -> None:
-        """Hidden states and an output gradient [B, T, E]."""
-        self.x = torch.randn(self.shape, generator=self.draws).to(self.device).requires_grad_()
-        self.weight = torch.randn(self.shape, generator=self.draws).to(self.device)
+        """Hidden states and an output gradient [B, T, E], of the parameters' type."""
+        self.x = self._drawn().requires_grad_()
+        self.weight = self._drawn()
 
     def step(self) -> None:
         """Forward, and the gradients of input and parameters."""
-        mixed = self.mixer(self.x, self.state, self.context)
-        loss = (mixed.y * self.weight).sum()
-        (loss if mixed.aux_loss is None else loss + mixed.aux_loss).backward()
+        with self.autocast():
+            mixed = self.mixer(self.x, self.state, self.context)
+            loss = (mixed.y * self.weight).sum()
+            (loss if mixed.aux_loss is None else loss + mixed.aux_loss).backward()
         self.state = mixed.state
         self.model.zero_grad()
 
@@ -229,6 +232,9 @@ class LayerStep:
         """Of the weights of the model that the layer stands in, and of the gradients of the layer's own."""
         shared = [] if self.model.shared is None else self.model.shared.parameters()
         return weight_bytes(self.model) + total_bytes([*self.mixer.parameters(), *shared])
+
+    def _drawn(self) -> Tensor:
+        return torch.randn(self.shape, generator=self.draws).to(self.device, self.dtype)
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,34 @@ def test_a_layer_alone_has_its_gradients_and_its_memory(text: str, method: str) 
     learned = {name for name, parameter in work.model.named_parameters() if parameter.grad is not None}
     assert learned
     assert all(name.startswith(("blocks.0.mixer.", "shared.")) for name in learned)
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize(
+    ("precision", "multiplied_in", "carried_in"),
+    [
+        ("32-true", torch.float32, torch.float32),
+        ("bf16-mixed", torch.bfloat16, None),
+        ("64-true",) + 2 * (torch.float64,),
+    ],
+)
+def test_a_layer_alone_computes_in_the_precision_that_was_asked_for(
+    text: str, method: str, precision: str, multiplied_in: torch.dtype, carried_in: torch.dtype | None
+) -> None:
+    work = LayerStep(replace(tiny.spec(text, method, layers=1), precision=precision), CPU, alive=1.0)
+    found: list[torch.dtype] = []
+    for module in work.mixer.modules():
+        if isinstance(module, torch.nn.Linear) and module.weight.shape[0] != 1:  # spans are never predicted in half
+            module.register_forward_hook(lambda module, given, output: found.append(output.dtype))
+    work.fill()
+    filling = len(found)
+    steps(work, 2)
+    assert filling
+    assert len(found) > filling
+    assert set(found) == {multiplied_in}
+    assert work.x.dtype == work.weight.dtype == next(work.mixer.parameters()).dtype
+    if carried_in is not None:
+        assert {tensor.dtype for tensor in work.state.values() if tensor.is_floating_point()} == {carried_in}
 
 
 @pytest.mark.parametrize("alive", [1.0, 0.5, 0.25, 0.1])
