@@ -538,6 +538,21 @@ CLOCK = (
         f"{_CLOCK}/test_ratios.py::test_only_rounds_that_both_have_are_paired",
     ),
     Fault(
+        "each method always follows the same one",
+        "bench/clock/rounds.py",
+        "names[(place + number) % count]",
+        "names[place % count]",
+        f"{_CLOCK}/test_rounds.py"
+        "::test_turns_are_in_another_order_each_round_and_each_follows_every_other_equally_often[4]",
+    ),
+    Fault(
+        "an interval over too few rounds",
+        "bench/clock/ratios.py",
+        "if len(values) < FEWEST:",
+        "if len(values) < 2:",
+        f"{_CLOCK}/test_ratios.py::test_a_ratio_of_few_rounds_has_no_interval_and_says_why[5-False]",
+    ),
+    Fault(
         "peak memory is that of the whole process",
         "bench/clock/memory.py",
         "if mark.start_ns() <= event.start_ns() <= mark.end_ns():",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from bench.clock import rounds
 from bench.clock.contestant import Failure, Order, Ready, Turn
-from bench.clock.rounds import Timed, ask, run
+from bench.clock.rounds import Timed, ask, order_of_turns, run
 from bench.clock.settings import ClockSettings
 from bench.store.statuses import Status
 from models.registry import load_file
@@ -60,7 +61,7 @@ def test_all_take_turns_in_order_and_never_two_at_once(field: Field) -> None:
     assert len(processes) == 3
     assert os.getpid() not in processes
     prepared = [pid for pid in processes for _ in range(FIRST_TURN - 1)]
-    turns = [pid for _ in range(3) for pid in processes for _ in range(2)]
+    turns = [processes["abc".index(name)] for name in "abcacbcab" for _ in range(2)]
     assert [pid for pid, _, _ in calls] == prepared + turns
     for found in timed.values():
         assert is_measured(found)
@@ -74,6 +75,19 @@ def test_all_take_turns_in_order_and_never_two_at_once(field: Field) -> None:
             assert turn.wall_ms >= sum(turn.samples_ms)
             assert turn.held == found.ready.held
         assert found.memory_steady
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_turns_are_in_another_order_each_round_and_each_follows_every_other_equally_often(count: int) -> None:
+    names = [str(number) for number in range(count)]
+    period = 2 * count if count % 2 else count
+    orders = [order_of_turns(names, number) for number in range(period)]
+    assert all(sorted(order) == names for order in orders)
+    assert {tuple(place).count(name) for place in zip(*orders, strict=True) for name in names} == {period // count}
+    followers = Counter(pair for order in orders for pair in itertools.pairwise(order))
+    assert set(followers) == set(itertools.permutations(names, 2))
+    assert set(followers.values()) <= {period // count}
+    assert order_of_turns(names, period) == orders[0]
 
 
 BROKEN = "ValueError: the probe is broken (probe.py:"
