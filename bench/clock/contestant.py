@@ -132,7 +132,7 @@ def _serve(order: Order, coordinator: Connection) -> None:
     from bench.checkpoints import load
     from bench.clock import device as devices
     from bench.clock import gate, memory
-    from bench.clock.workload import EvaluationStep, LayerStep, TrainingStep, Workload
+    from bench.clock.workload import EvaluationStep, LayerStep, TrainingStep, Workload, refuse_endless_memory
     from bench.executors import memory_limit
     from bench.plugins import restore_plugins
     from bench.spec import CellSpec
@@ -140,6 +140,7 @@ def _serve(order: Order, coordinator: Connection) -> None:
 
     spec = CellSpec.from_json(order.spec)
     restore_plugins(spec.plugins, "spec.json")
+    refuse_endless_memory(spec)
     device = devices.choose(str(spec.trainer.get("accelerator", "auto")))
     if device.type == "cpu" and (limit := memory_limit.default(1)) is not None:
         memory_limit.apply(limit)  # as for cells: who does not fit beside the others fails, and the system kills nobody

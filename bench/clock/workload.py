@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from bench.cell import build_parts
 from bench.clock.endless_input import again_and_again, blocks
 from bench.spec import CellSpec
-from models.backbone import Backbone
+from models.backbone import Backbone, BackboneSettings, horizon
+from models.errors import Unsupported
 from models.mixer import Context
+from models.registry import METHODS
 from models.state import State
 from tasks.randomness import derive, uniform
 from tasks.stream import Position, StreamBatch
@@ -253,6 +255,16 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=kind, enabled=precision.endswith("-mixed"))
 
 
+def refuse_endless_memory(spec: CellSpec) -> None:
+    """Raises Unsupported for a method whose memory is never full: one that has a `max_span`, and has it None."""
+    if spec.method_settings.get("max_span", 0) is not None:
+        return
+    settings = METHODS.load(spec.method).Settings(**spec.method_settings)
+    backbone = BackboneSettings(**spec.backbone)
+    if horizon(spec.method, settings, backbone, spec.train["block_length"], spec.impl) > 0:  # it keeps something
+        raise Unsupported(f"memory grows without end, so it is never full; set method.{spec.method}.max_span")
+
+
 def filled(
     model: Backbone,
     blocks: Iterator[StreamBatch],
@@ -261,12 +273,12 @@ def filled(
     autocast: Callable[[], Any],
 ) -> tuple[State, Position]:
     """The state of streams that have gone on for long enough to fill every layer's memory, and where they are then."""
-    horizon = max(block.mixer.horizon() for block in model.layers())
+    longest = max(block.mixer.horizon() for block in model.layers())
     state: State | None = None
     position: Position = {}
     was_training = model.training
     model.eval()
-    for _ in range(max(1, math.ceil(horizon / model.sizes.block_length))):
+    for _ in range(max(1, math.ceil(longest / model.sizes.block_length))):
         batch = next(blocks).to(device)
         with torch.no_grad(), autocast():
             state = model(batch.inputs, enter(model, state, batch), edit_spans=edit_spans).state

@@ -427,7 +427,7 @@ CLOCK = (
     Fault(
         "timing begins with an empty memory",
         "bench/clock/workload.py",
-        "range(max(1, math.ceil(horizon / model.sizes.block_length)))",
+        "range(max(1, math.ceil(longest / model.sizes.block_length)))",
         "range(1)",
         f"{_CLOCK}/test_workload.py::test_memory_is_full_before_the_first_timed_step[expire_span]",
     ),

@@ -168,6 +168,19 @@ def test_an_impl_that_computes_something_else_gets_no_time(field: Field) -> None
     assert wrong.failure.reason.startswith("probe (fast) on cpu differs from the reference in outputs of block 0 by")
 
 
+@pytest.mark.parametrize("what", ["step", "trainer", "train memory", "evaluation memory"])
+def test_a_memory_that_grows_without_end_cannot_be_measured_and_says_what_to_set(field: Field, what: str) -> None:
+    endless = tiny.spec(field.text, "full_attention", settings={"max_span": None})
+    assert ask(Order(endless.to_json(), what)) == Failure(
+        Status.UNSUPPORTED, "memory grows without end, so it is never full; set method.full_attention.max_span"
+    )
+
+
+def test_a_method_that_keeps_nothing_is_measured_without_max_span(field: Field) -> None:
+    nothing = tiny.spec(field.text, "full_attention", settings={"max_span": None, "memory": "none"})
+    assert isinstance(ask(Order(nothing.to_json(), "step", warmup_steps=1)), Ready)
+
+
 def test_inside_the_trainer_it_takes_turns_with_its_memory_full(field: Field) -> None:
     cell = tiny.spec(field.text, "transformer_xl").to_json()
     orders = {name: Order(cell, what, warmup_steps=3) for name, what in (("raw", "step"), ("in it", "trainer"))}
