@@ -7,7 +7,7 @@ entries of one context take turns with each other; their memory is measured one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench.clock import ratios
@@ -185,12 +185,20 @@ def compare(
     settings: ClockSettings,
     plugins: Sequence[Mapping[str, str]] = (),
     tell: Callable[[str], None] = lambda line: None,
+    time_limit_s: float | None = None,
 ) -> list[Compared]:
-    """Measures all entries, context by context; whoever calls holds the lock on the device."""
+    """Measures all entries, context by context; whoever calls holds the lock on the device.
+
+    Args:
+        asked: what; shape: the model around it; settings: how long.
+        plugins: what `add_plugins` gave.
+        tell: called with a line at each stage.
+        time_limit_s: seconds that each preparation, turn and memory pass may take; None for no limit.
+    """
     found: list[Compared] = []
     for context in dict.fromkeys(entry.context for entry in asked):
         together = [entry for entry in asked if entry.context == context]
-        found += _at_one_context(together, shape, settings, plugins, tell)
+        found += _at_one_context(together, shape, settings, plugins, tell, time_limit_s)
     return found
 
 
@@ -200,12 +208,13 @@ def _at_one_context(
     settings: ClockSettings,
     plugins: Sequence[Mapping[str, str]],
     tell: Callable[[str], None],
+    time_limit_s: float | None,
 ) -> list[Compared]:
     orders: dict[str, Order] = {}
     refused: dict[str, Failure] = {}
     for entry in asked:
         try:
-            spec = spec_of(entry, shape, plugins).to_json()
+            spec = replace(spec_of(entry, shape, plugins), time_limit_s=time_limit_s).to_json()
         except Unsupported as error:
             refused[entry.name] = Failure(Status.UNSUPPORTED, str(error))
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
@@ -14,6 +15,7 @@ from typing import Any
 from bench.clock.contestant import Failure, Order, Ready, Turn, enter
 from bench.clock.settings import ClockSettings
 from bench.executors import fork_server
+from bench.executors.kernel_kills import KernelKills
 from bench.store.statuses import Status
 
 _CHANGE = 0.25
@@ -60,10 +62,16 @@ class Timed:
 
 
 class Contestant:
-    """The coordinator's end of one process. One that hangs has as long for each answer as a cell for all its work."""
+    """The coordinator's end of one process. One that hangs has as long for each answer as a cell for all its work.
 
-    def __init__(self, order: Order) -> None:
+    Args:
+        order: what it is to hold.
+        kernel_kills: what the kernel has killed since contestants were started; shared by all that live at a time.
+    """
+
+    def __init__(self, order: Order, kernel_kills: KernelKills) -> None:
         self.order = replace(order, environment=dict(os.environ))
+        self._kernel_kills = kernel_kills
         self._limit: float | None = order.spec.get("time_limit_s")
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
@@ -115,12 +123,14 @@ class Contestant:
         assert self._process is not None
         self._process.join(5)
         code = self._process.exitcode
+        if code == -signal.SIGKILL and self._kernel_kills.take():
+            return Failure(Status.OOM, "killed by the system for want of memory")
         return Failure(Status.ERROR, f"its process ended without an answer (exit code {code})")
 
 
 def ask(order: Order) -> Any:
     """Runs a process for its one answer."""
-    contestant = Contestant(order)
+    contestant = Contestant(order, KernelKills())
     try:
         return contestant.start()
     finally:
@@ -140,7 +150,8 @@ def run(
     Returns:
         for each name what was found out; in each round all took one turn, in that round's `order_of_turns`.
     """
-    contestants = {name: Contestant(order) for name, order in orders.items()}
+    kernel_kills = KernelKills()
+    contestants = {name: Contestant(order, kernel_kills) for name, order in orders.items()}
     timed = {name: Timed() for name in orders}
     stage = _Stage(contestants)
     try:

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _OF_COMPARISONS = (
     *("impls", "contexts", "alive", "scope", "batch", "heads", "head_dim", "block", "layers"),
-    *("threads", "precision", "accelerator", "plugin", "out"),
+    *("threads", "precision", "accelerator", "plugin", "time_limit", "out"),
 )
 """The flags that say what to compare; a study says it itself."""
+
+
+LONGEST_S = 1_000_000
+"""The longest time limit; systems cannot wait for much more than twice as long."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="32-true", help="as Lightning names it (default: %(default)s)")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE", help="a method of your own")
+    limit = "for each preparation, turn and memory pass (default: %(default)g)"
+    parser.add_argument("--time-limit", type=float, default=3600.0, metavar="S", help=f"seconds {limit}")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep all figures and raw samples in a file")
 
 
@@ -89,6 +95,10 @@ def _compare(args: argparse.Namespace) -> int:
     for share in alive:
         if not 0 < share <= 1:
             raise SettingsError("--alive", f"{share:g} is not a share", "Give numbers above 0, and 1 at most.")
+    if not 0 < args.time_limit <= LONGEST_S:
+        raise SettingsError(
+            "--time-limit", f"is {args.time_limit:g}", f"Give seconds, more than 0 and up to {LONGEST_S}."
+        )
     from bench.spec import PRECISIONS
 
     if args.precision not in PRECISIONS:
@@ -120,7 +130,7 @@ def _compare(args: argparse.Namespace) -> int:
     lock = DeviceLock(device_name(args.accelerator))
     try:
         lock.have_alone(lambda: line("waiting for the device: cells are running on it"))
-        found = compare(asked, shape, settings, plugins, line)
+        found = compare(asked, shape, settings, plugins, line, args.time_limit)
     finally:
         lock.release()
         line.close()

@@ -97,6 +97,15 @@ def test_a_plugins_impl_that_is_wrong_has_an_error_and_no_time(
     assert wrong["reason"].startswith("probe (fast) on cpu differs from the reference in outputs of block 0")
 
 
+def test_one_that_hangs_has_no_more_than_the_time_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = tiny.write_probe(tmp_path)
+    plugin.write_text(plugin.read_text().replace("return Settings()", "return Settings(deed='hang', at=1)"))
+    words = ["clock", *TINY, "--quiet", "--plugin", str(plugin), "--methods", "probe", "--contexts", "16"]
+    assert main([*words, "--scope", "layer", "--time-limit", "1"]) == 1
+    (row,) = last_line(capsys.readouterr().out)["rows"]
+    assert (row["status"], row["reason"], row["time_ms_p50"]) == ("timeout", "no answer within 1 s", None)
+
+
 @pytest.mark.parametrize(
     ("flags", "key"),
     [
@@ -111,6 +120,8 @@ def test_a_plugins_impl_that_is_wrong_has_an_error_and_no_time(
         (["--batch", "0"], "--batch: is 0"),
         (["--head-dim", "0"], "--head-dim: is 0"),
         (["--threads", "-1"], "--threads: is -1"),
+        (["--time-limit", "0"], "--time-limit: is 0"),
+        (["--time-limit", "inf"], "--time-limit: is inf"),
         (["--rounds", "0"], "clock.rounds: is 0"),
         (["--seconds", "-1"], "clock.seconds: is -1.0"),
         (["--methods", "compressive", "--block", "18"], "method.compressive.rate: the rate 4 does not divide"),
@@ -130,7 +141,9 @@ def test_what_cannot_work_is_refused_with_key_and_remedy_before_anything_is_meas
     assert len(message.strip()) > len(key), "and what to do"
 
 
-@pytest.mark.parametrize("flags", [["--contexts", "64"], ["--alive", "0.5"], ["--scope", "layer"], ["--block", "8"]])
+@pytest.mark.parametrize(
+    "flags", [["--contexts", "64"], ["--alive", "0.5"], ["--scope", "layer"], ["--block", "8"], ["--time-limit", "9"]]
+)
 def test_flags_that_a_study_says_itself_are_refused_beside_one(
     tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -119,6 +119,36 @@ def test_one_that_fails_leaves_the_others_measured(
     assert is_measured(timed["b"])
 
 
+class Counted:
+    """The kernel's count of its kills, as the coordinator sees it: one was meant for us."""
+
+    def __init__(self, kills: int) -> None:
+        self.kills = kills
+
+    def take(self) -> bool:
+        self.kills -= 1
+        return self.kills >= 0
+
+
+def test_one_that_the_kernel_killed_beside_others_is_measured_alone(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "KernelKills", lambda: Counted(1))
+    timed = run(
+        {"a": field.order(), "large": field.order(deed="killed once", at=FIRST_TURN, log=str(field.log))}, QUICK
+    )
+    assert all(is_measured(found) and found.rebuilt for found in timed.values()), timed["large"].failure
+
+
+def test_one_that_the_kernel_kills_with_the_device_to_itself_is_out_of_memory(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "KernelKills", lambda: Counted(2))
+    timed = run({"a": field.order(), "large": field.order(deed="kill", at=FIRST_TURN)}, QUICK)
+    assert timed["large"].failure == Failure(Status.OOM, "killed by the system for want of memory")
+    assert is_measured(timed["a"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("at", "turns"), [(1, 0), (FIRST_TURN + 2, 1)])
 def test_one_that_hangs_has_no_more_time_than_its_cell_had(field: Field, at: int, turns: int) -> None:

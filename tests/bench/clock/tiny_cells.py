@@ -67,7 +67,7 @@ class Settings:
     at: int = 0
     """The call at which the deed is done."""
     deed: str = ""
-    """raise, kill, memory, hang, or alone: out of memory while another process has the lock."""
+    """raise, kill, killed once, memory, hang, or alone: out of memory while another process has the lock."""
     lock: str = ""
     """A lock, held from the beginning (unless the deed is `alone`) to the end of the process."""
     fault: float = 0.0
@@ -121,6 +121,9 @@ class Method(Mixer):
         if deed == "raise":
             raise ValueError("the probe is broken")
         if deed == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if deed == "killed once" and not os.path.exists(mark := self.settings.log + ".killed"):
+            open(mark, "x").close()
             os.kill(os.getpid(), signal.SIGKILL)
         if deed == "memory":
             raise MemoryError
