@@ -66,11 +66,14 @@ def _peak(events: list[Any]) -> int:
 
 def _cuda(make: Callable[[], Workload], device: torch.device) -> dict[str, float]:
     workload = make()
+    before = 0.0
 
     def reset() -> AbstractContextManager[Any]:
+        nonlocal before
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+        before = _retries(device)
         return nullcontext()
 
     resident = _steps(workload, reset)
@@ -79,9 +82,14 @@ def _cuda(make: Callable[[], Workload], device: torch.device) -> dict[str, float
         "static": float(workload.static_bytes()),
         "peak": float(torch.cuda.max_memory_allocated(device)),
         "reserved": float(torch.cuda.max_memory_reserved(device)),
-        "retries": float(torch.cuda.memory_stats(device).get("num_alloc_retries", 0)),
+        "retries": _retries(device) - before,
         **resident,
     }
+
+
+def _retries(device: torch.device) -> float:
+    """How often this process's allocator has given its cache back for want of memory."""
+    return float(torch.cuda.memory_stats(device).get("num_alloc_retries", 0))
 
 
 def _steps(workload: Workload, watch: Callable[[], AbstractContextManager[Any]]) -> dict[str, float]:

@@ -137,7 +137,7 @@ def test_peaks_on_a_gpu_are_of_the_steps_that_are_watched(monkeypatch: pytest.Mo
         """PyTorch's caching allocator, as far as it can be asked."""
 
         def __init__(self) -> None:
-            self.allocated = self.peak = self.reserved = self.peak_reserved = 0
+            self.allocated = self.peak = self.reserved = self.peak_reserved = self.retries = 0
 
         def take(self, size: int) -> None:
             self.allocated += size
@@ -162,6 +162,7 @@ def test_peaks_on_a_gpu_are_of_the_steps_that_are_watched(monkeypatch: pytest.Mo
         def fill(self) -> None:
             held.take(1000)
             held.take(-1000)
+            held.retries += 5
 
         def fetch(self) -> None:
             pass
@@ -169,6 +170,7 @@ def test_peaks_on_a_gpu_are_of_the_steps_that_are_watched(monkeypatch: pytest.Mo
         def step(self) -> None:
             held.take(0 if self.steps else 40)
             self.steps += 1
+            held.retries += 1
             held.take(70)
             held.take(-70)
 
@@ -180,14 +182,14 @@ def test_peaks_on_a_gpu_are_of_the_steps_that_are_watched(monkeypatch: pytest.Mo
         "reset_peak_memory_stats": held.reset,
         "max_memory_allocated": lambda device: held.peak,
         "max_memory_reserved": lambda device: held.peak_reserved,
-        "memory_stats": lambda device: {"num_alloc_retries": 2},
+        "memory_stats": lambda device: {"num_alloc_retries": held.retries},
         "synchronize": lambda device: None,
     }.items():
         monkeypatch.setattr(torch.cuda, name, found)
     make: Any = Workload
     figures = memory.measure(make, torch.device("cuda"))
     del figures["resident"]
-    assert figures == {"static": 70, "peak": 140, "extra": 70, "reserved": 140, "retries": 2}
+    assert figures == {"static": 70, "peak": 140, "extra": 70, "reserved": 140, "retries": 3}
 
 
 def test_the_peak_is_the_largest_sum_while_it_is_watched() -> None:
