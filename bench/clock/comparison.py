@@ -66,11 +66,16 @@ class Compared:
 
     Args:
         time_ms_p50: of a step; with 20th and 80th percentile.
+        wall_ms: wall time per step, input included; first_ms: the first step, with whatever is compiled in it.
         steps: that were timed; steady: whether step times had become steady before.
-        time_ratio: to Transformer-XL at the same context, median over rounds, with its interval.
+        rebuilt: whether it was built anew for each turn, because not all fit together.
+        proof: what the implementation was checked against.
+        time_ratio: to Transformer-XL at the same context, median over rounds, with its interval; none below 6 rounds.
         peak_bytes: peak memory over static.
         static_bytes: weights, gradients, optimiser.
-        state_bytes: of one layer's memory per stream; slots_alive, slots_allocated likewise.
+        state_bytes: of one layer's memory per stream when timing begins; slots_alive, slots_allocated likewise.
+        slots_alive_last, slots_allocated_last: at the end of the last turn.
+        memory_steady: see `Timed.memory_steady`.
         status: ok, or why something is missing, with the reason.
     """
 
@@ -81,8 +86,12 @@ class Compared:
     time_ms_p50: float | None
     time_ms_p20: float | None
     time_ms_p80: float | None
+    wall_ms: float | None
+    first_ms: float | None
     steps: int
     steady: bool | None
+    rebuilt: bool | None
+    proof: str | None
     time_ratio: float | None
     time_ratio_low: float | None
     time_ratio_high: float | None
@@ -91,6 +100,9 @@ class Compared:
     state_bytes: float | None
     slots_alive: float | None
     slots_allocated: float | None
+    slots_alive_last: float | None
+    slots_allocated_last: float | None
+    memory_steady: bool | None
     status: str
     reason: str
     samples_ms: list[list[float] | None]
@@ -234,14 +246,14 @@ def _at_one_context(
 
 
 def _compared(entry: Entry, timed: Timed | None, memory: Any, baseline: Timed | None) -> Compared:
-    turns = [] if timed is None else timed.rounds
+    timed = timed or Timed()
+    turns, ready = timed.rounds, timed.ready
     samples = [ms for turn in turns if turn is not None for ms in turn.samples_ms]
     p20, p50, p80 = ratios.percentiles(samples) if samples else (None, None, None)
-    ratio = (
-        ratios.rows("time_to_transformer_xl", timed, baseline) if timed and baseline and timed is not baseline else []
-    )
-    held = {} if timed is None or timed.ready is None else timed.ready.held
-    failures = [timed.failure] if timed is not None and timed.failure is not None else []
+    walls = sum(turn.wall_ms for turn in turns if turn is not None)
+    ratio = ratios.rows("time_to_transformer_xl", timed, baseline) if baseline and timed is not baseline else []
+    held = ready.held if ready else {}
+    failures = [timed.failure] if timed.failure is not None else []
     figures: dict[str, float] = {}
     if isinstance(memory, Failure):
         failures.append(memory)
@@ -252,8 +264,12 @@ def _compared(entry: Entry, timed: Timed | None, memory: Any, baseline: Timed | 
         time_ms_p50=p50,
         time_ms_p20=p20,
         time_ms_p80=p80,
+        wall_ms=walls / len(samples) if samples else None,
+        first_ms=ready.first_ms if ready else None,
         steps=len(samples),
-        steady=None if timed is None or timed.ready is None else timed.ready.steady,
+        steady=ready.steady if ready else None,
+        rebuilt=timed.rebuilt if samples else None,
+        proof=ready.proof if ready else None,
         time_ratio=ratio[0].value if ratio else None,
         time_ratio_low=ratio[0].context["low"] if ratio else None,
         time_ratio_high=ratio[0].context["high"] if ratio else None,
@@ -262,6 +278,9 @@ def _compared(entry: Entry, timed: Timed | None, memory: Any, baseline: Timed | 
         state_bytes=held.get("state_bytes"),
         slots_alive=held.get("slots_alive"),
         slots_allocated=held.get("slots_allocated"),
+        slots_alive_last=timed.held_last.get("slots_alive"),
+        slots_allocated_last=timed.held_last.get("slots_allocated"),
+        memory_steady=timed.memory_steady,
         status=(failures[0].status if failures else Status.OK).value,
         reason="; ".join(dict.fromkeys(failure.reason for failure in failures)),
         samples_ms=[None if turn is None else [round(ms, 4) for ms in turn.samples_ms] for turn in turns],

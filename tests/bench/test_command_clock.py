@@ -200,9 +200,16 @@ def test_ratios_are_to_transformer_xl_at_the_same_context(monkeypatch: pytest.Mo
     times = {"transformer_xl": 10.0, "expire_span": 5.0}
 
     def run(orders: dict[str, Any], *_: Any) -> dict[str, Timed]:
-        ready = Ready(1.0, 1.0, "", True, {"slots_alive": 1.0, "slots_allocated": 2.0, "state_bytes": 3.0})
+        ready = Ready(
+            1.0, 70.0, "a golden file", True, {"slots_alive": 9.0, "slots_allocated": 9.0, "state_bytes": 3.0}
+        )
+        after = {"slots_alive": 4.0, "slots_allocated": 8.0}
         return {
-            name: Timed(ready, [Turn([times[order.spec["method"]] * len(name)], 0.0)] * 3)
+            name: Timed(
+                ready,
+                [Turn([times[order.spec["method"]] * len(name)] * 2, 44.0, after)] * 3,
+                rebuilt=order.spec["method"] == "expire_span",
+            )
             for name, order in orders.items()
         }
 
@@ -225,6 +232,11 @@ def test_ratios_are_to_transformer_xl_at_the_same_context(monkeypatch: pytest.Mo
         assert expire.time_ms_p50 is not None
         assert expire.time_ratio == pytest.approx(expire.time_ms_p50 / xl.time_ms_p50)
         assert (expire.status, expire.reason, expire.peak_bytes) == ("oom", "out of memory", None)
+        assert (expire.time_ratio_low, expire.time_ratio_high) == (None, None), "three rounds have no interval"
+        assert (xl.rebuilt, expire.rebuilt) == (False, True)
+        assert (xl.steps, xl.wall_ms, xl.first_ms, xl.proof) == (6, 22.0, 70.0, "a golden file")
+        assert (xl.slots_alive, xl.slots_alive_last, xl.slots_allocated_last) == (9, 4, 8)
+        assert xl.memory_steady is False
 
 
 def test_a_study_is_measured_again_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
