@@ -223,6 +223,7 @@ def time_rows(spec: CellSpec, timed: Timed) -> list[Row]:
         "rounds": sum(turn is not None for turn in timed.rounds),
         "steady": timed.ready.steady,
         "rebuilt_each_round": timed.rebuilt,
+        "memory_steady": timed.memory_steady,
         "parity": timed.ready.proof,
         "batch_size": spec.train["batch_size"],
         "block_length": spec.train["block_length"],

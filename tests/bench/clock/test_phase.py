@@ -96,6 +96,7 @@ def test_it_measures_time_memory_and_the_trainers_overhead_of_every_method(study
     assert time.context["parity"] == "4 golden files"
     assert time.context["rounds"] == 2
     assert not time.context["rebuilt_each_round"]
+    assert time.context["memory_steady"]
     assert xl["tokens_per_second", "train"].value == pytest.approx(1000 * 4 * 8 / time.value)
     assert xl["memory_peak", "train"].context["batch_size"] == 4
     assert xl["memory_peak", "validation"].context["batch_size"] == 2
