@@ -239,6 +239,7 @@ def test_ratios_are_to_transformer_xl_at_the_same_context(monkeypatch: pytest.Mo
         assert xl.memory_steady is False
 
 
+@pytest.mark.slow
 def test_a_study_is_measured_again_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells = [tiny.spec(tiny.write_text(tmp_path), "transformer_xl")]
     study = tmp_path / "study"

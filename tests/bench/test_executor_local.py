@@ -89,6 +89,7 @@ def test_a_cell_runs_apart_from_its_runner_with_its_environment(tmp_path: Path) 
     assert facts["main"] == "__mp_main__", "the runner's main module is not run again"
 
 
+@pytest.mark.slow
 def test_the_fork_server_has_pytorch_and_starts_cells_at_once(tmp_path: Path) -> None:
     cells = [(name, {"deed": "environment", "at": 1, "steps": 1, "threads": 2}) for name in ("first", "second")]
     with toys.toy_study(tmp_path / "study", cells) as study:

@@ -66,6 +66,7 @@ def test_an_interrupted_run_ends_its_cells_and_can_be_resumed(
         assert study.folder("b").attempt() == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_pytorch_is_imported_ends_the_run_at_once(tmp_path: Path) -> None:
     importing = tmp_path / "importing"
     (tmp_path / "slow_import.py").write_text(f"import time\nopen({str(importing)!r}, 'w').close()\ntime.sleep(12)\n")

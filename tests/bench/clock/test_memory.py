@@ -89,6 +89,7 @@ def test_evaluation_needs_less_than_training(text: str, method: str) -> None:
     assert measured(cell, "evaluation memory")["peak"] < measured(cell, "train memory")["peak"]
 
 
+@pytest.mark.slow
 def test_what_expired_takes_no_memory(text: str) -> None:
     cell = tiny.spec(text, "expire_span", settings={"max_span": 300, "ramp": 8})
     whole, tenth = (measured(cell, "train memory", alive=alive) for alive in (1.0, 0.1))

@@ -161,6 +161,7 @@ def test_one_that_hangs_has_no_more_time_than_its_cell_had(field: Field, at: int
     assert is_measured(timed["b"])
 
 
+@pytest.mark.slow
 def test_those_that_do_not_fit_together_are_rebuilt_each_round(field: Field) -> None:
     orders = {
         "first": field.order(lock=str(field.lock), log=str(field.log)),
@@ -175,6 +176,7 @@ def test_those_that_do_not_fit_together_are_rebuilt_each_round(field: Field) -> 
     assert len(processes) == 3 + 3 * 3, "three prepared (one twice, of which once in vain), and one for each turn"
 
 
+@pytest.mark.slow
 def test_one_that_no_longer_fits_in_its_turn_is_measured_alone(field: Field) -> None:
     orders = {
         "first": field.order(lock=str(field.lock)),

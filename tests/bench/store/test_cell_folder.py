@@ -96,6 +96,7 @@ def test_an_attempt_that_goes_on_keeps_all_but_its_result(tmp_path: Path) -> Non
     assert folder.attempt() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_checkpoints", [False, True])
 def test_a_killed_move_is_completed_and_counts_as_no_result(
     tmp_path: Path, killed_at_every_line: Any, keep_checkpoints: bool
