@@ -16,6 +16,11 @@ def notes(content: Mapping[str, Any]) -> list[str]:
     said += _named(content, "Step times still changed by a tenth when timing began", lambda row: row["steady"] is False)
     said += _named(
         content,
+        "Held more or less memory when timing ended than when it began",
+        lambda row: row.get("memory_steady") is False,
+    )
+    said += _named(
+        content,
         "Built anew for each turn, because not all fit on the device together",
         lambda row: bool(row.get("rebuilt_each_round") or row.get("rebuilt")),
     )

@@ -50,6 +50,8 @@ class EfficiencyLine:
     """Of the cell whose model was measured."""
     steady: bool | None
     """Whether step times had become steady before they were measured; None where nothing was."""
+    memory_steady: bool | None
+    """Whether it held as much memory after its last turn as before its first; None where that is not known."""
     rebuilt: bool
     """Whether the model was built anew for each turn, because not all fit on the device together."""
     stale: bool
@@ -105,6 +107,7 @@ def _line(line: Line, reference: float | None) -> EfficiencyLine:
         memory_evaluation=_figure(group, "memory_peak", "validation"),
         seed=None if clocked.empty else int(clocked.iloc[0]["seed"]),
         steady=how.get("steady"),
+        memory_steady=how.get("memory_steady"),
         rebuilt=bool(how.get("rebuilt_each_round")),
         stale=bool(clocked["stale"].fillna(False).any()),
         status=_status(clocked),

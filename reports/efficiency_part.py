@@ -111,10 +111,13 @@ def _one_model(lines: Sequence[EfficiencyLine]) -> str:
 def _how(lines: Sequence[EfficiencyLine]) -> list[str]:
     """Whose times are to be taken with care."""
     unsteady = [line.line.group.label for line in lines if line.steady is False]
+    moved = [line.line.group.label for line in lines if line.memory_steady is False]
     rebuilt = [line.line.group.label for line in lines if line.rebuilt]
     said = []
     if unsteady:
         said.append(f"Step times still changed by a tenth when timing began: {', '.join(unsteady)}.")
+    if moved:
+        said.append(f"Held more or less memory when timing ended than when it began: {', '.join(moved)}.")
     if rebuilt:
         said.append(
             f"Built anew for each turn, because not all fit on the device together: {', '.join(rebuilt)}. Their first "
@@ -161,6 +164,7 @@ def frame(tables: Sequence[EfficiencyTable]) -> pd.DataFrame:
                 "parameters": line.line.parameters,
                 "seed": line.seed,
                 "steady": line.steady,
+                "memory_steady": line.memory_steady,
                 "rebuilt_each_round": line.rebuilt,
                 "stale": line.stale,
                 "status": line.status,

@@ -109,13 +109,14 @@ def test_below_six_rounds_there_is_a_ratio_without_an_interval(tmp_path: Path, b
 
 
 def test_whose_times_need_care_and_which_seeds_model_was_timed_is_said(tmp_path: Path) -> None:
-    shaky = {"steady": False, "rebuilt_each_round": True}
+    shaky = {"steady": False, "memory_steady": False, "rebuilt_each_round": True}
     measured = [
         clocked("transformer_xl", 20.0, 4e6, how={"steady": True, "rebuilt_each_round": False}),
         clocked("expire_span", 10.0, 3e6, 0.5, how=shaky),
     ]
     text, frame = report(tmp_path / "s", ["transformer_xl", "expire_span"], measured)
     assert "- Step times still changed by a tenth when timing began: Expire-Span.\n" in text
+    assert "- Held more or less memory when timing ended than when it began: Expire-Span.\n" in text
     assert "- Built anew for each turn, because not all fit on the device together: Expire-Span." in text
     assert "- Time and memory are of one model per method (of seed 0); scores are means over seeds.\n" in text
     rows = frame.set_index("method")
