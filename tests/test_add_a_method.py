@@ -54,9 +54,10 @@ def test_it_trains_beside_the_others_and_stands_in_the_table(plugin: Path, check
     text = tmp_path / "corpus.txt"
     text.write_bytes(b"the quick brown fox jumps over the lazy dog. " * 400)
     arguments = f"""
-        run --preset quick --tasks enwik8 --methods transformer_xl,decaying_mean+longest=20 --jobs 1
+        run --preset quick --tasks enwik8 --methods transformer_xl,decaying_mean+longest=20 --jobs 2
         --out {tmp_path / "s"} --plugin {plugin} --set task.enwik8.path={text} train.steps=4 train.validate_every=4
         train.block_length=16 train.evaluation_batch_size=2 clock.rounds=2 clock.steps=2 clock.seconds=0
+        wandb.mode=disabled
     """
     done = subprocess.run(
         [sys.executable, "-m", "bench", *arguments.split()],
