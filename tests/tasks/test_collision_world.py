@@ -38,9 +38,9 @@ def test_worlds_are_those_of_a_loop_written_from_the_description(rules: Rules, s
     (stretch,), state = followed(rules, keys, steps)
     for row, key in enumerate(keys):
         tokens, answers, ages = zip(*naive.world(key, steps, rules.grid, rules.colours), strict=True)
-        assert stretch.tokens[row].tolist() == list(tokens)
-        assert stretch.answer[row].tolist() == list(answers)
-        assert stretch.age[row].tolist() == list(ages)
+        np.testing.assert_array_equal(stretch.tokens[row], tokens)
+        np.testing.assert_array_equal(stretch.answer[row], answers)
+        np.testing.assert_array_equal(stretch.age[row], ages)
     if rules.grid > 2:
         assert set(stretch.answer.ravel().tolist()) == set(range(5))
         assert bool((state.motion.drawn > 2 * VELOCITIES).all())  # so that later blocks of velocities were used too
