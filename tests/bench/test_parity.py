@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -257,11 +258,27 @@ def damage(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
+def in_directory(path: Path, offset: int, value: int) -> None:
+    """Sets a byte of the first entry of the zip's directory."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + offset] = value
+    path.write_bytes(bytes(content))
+
+
+def store_header_that_is_no_literal(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        header = b"{'descr': '<f8', (\n"
+        file.writestr("tokens.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "npz gone": lambda path: path.with_suffix(".npz").unlink(),
     "npz empty": lambda path: path.with_suffix(".npz").write_bytes(b""),
     "npz cut": lambda path: path.with_suffix(".npz").write_bytes(path.with_suffix(".npz").read_bytes()[:5000]),
     "npz damaged": lambda path: damage(path.with_suffix(".npz")),
+    "npz of no known version": lambda path: in_directory(path.with_suffix(".npz"), 6, 255),
+    "npz said to be encrypted": lambda path: in_directory(path.with_suffix(".npz"), 8, 1),
+    "npz with a header of no meaning": lambda path: store_header_that_is_no_literal(path.with_suffix(".npz")),
     "npz text": lambda path: path.with_suffix(".npz").write_text("arrays"),
     "json gone": lambda path: path.unlink(),
     "json cut": lambda path: path.write_text("{"),
