@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 
 def run_command(package: str, about: str, commands: Mapping[str, str], words: Sequence[str]) -> int:
@@ -40,3 +41,9 @@ def run_command(package: str, about: str, commands: Mapping[str, str], words: Se
     parser.add_argument("--quiet", action="store_true", help="print nothing on stdout but the last line, which is JSON")
     command.add_arguments(parser)
     return int(command.run(parser.parse_args(words[1:])))
+
+
+def add_plugin_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--plugin FILE``, which may be given more than once; ``args.plugin`` is a list of paths."""
+    about = "a method or task in a file of your own"
+    parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE", help=about)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.clock.settings import ClockSettings
+from bench.command_line import add_plugin_flag
 from models.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument("--precision", default="32-true", help="as Lightning names it (default: %(default)s)")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE", help="a method of your own")
+    add_plugin_flag(parser)
     limit = "for each preparation, turn and memory pass (default: %(default)g)"
     parser.add_argument("--time-limit", type=float, default=3600.0, metavar="S", help=f"seconds {limit}")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep all figures and raw samples in a file")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import presets
+from bench.command_line import add_plugin_flag
 from bench.commands.status import summary
 from bench.report import ReportError, build_report, report_page
 from bench.store.statuses import RETRIED
@@ -40,14 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", metavar="A,B", help="these methods instead: id, or id+key=value for a variant")
     parser.add_argument("--seeds", metavar="0,1,2", help="these seeds instead")
     parser.add_argument("--out", type=_folder, metavar="runs/NAME", help="the study's folder (default: runs/PRESET)")
-    parser.add_argument(
-        "--plugin",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a method or task in a file of your own",
-    )
+    add_plugin_flag(parser)
     parser.add_argument("--executor", default="local", metavar="local", help="where cells run: on this machine")
     parser.add_argument("--address", help=argparse.SUPPRESS)
     parser.add_argument("--jobs", type=int, metavar="N", help="cells at a time (default: one per GPU or CPU core)")

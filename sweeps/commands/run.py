@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from bench.command_line import add_plugin_flag
 from bench.report import ReportError, build_report
 from models.errors import SettingsError
 
@@ -25,14 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", type=int, metavar="N", help="trials at a time (default: one per GPU or CPU core)")
     parser.add_argument("--out", type=Path, metavar="runs/NAME", help="the sweep's folder (default: runs/sweep-SPACE)")
-    parser.add_argument(
-        "--plugin",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a method or task in a file of your own",
-    )
+    add_plugin_flag(parser)
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="fix a setting, over the file's own"
     )
