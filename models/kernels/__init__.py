@@ -1,0 +1,1 @@
+"""Attention whose scores are never stored: one function, and the rules of which keys a query sees, and how well."""
