@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from models.errors import SettingsError, Unsupported
 from models.mixer import BackboneOptions, Context, Mixer, Sizes
 from models.registry import METHODS
-from models.state import LayerState, State, state_bytes
+from models.state import State, batch_rows, cache_bytes, state_bytes
 
 SCALED_EMBEDDING = 0.02
 """Initial standard deviation of an embedding whose output is multiplied by sqrt(E) (Dai et al. 2019); with 1, the
 embedding drowns what the layers add, and logits of a tied output are huge."""
 
-MEMORY_UNITS = {"slots_alive": "slots", "slots_allocated": "slots", "state_bytes": "bytes"}
+MEMORY_UNITS = {"slots_alive": "slots", "slots_allocated": "slots", "state_bytes": "bytes", "cache_bytes": "bytes"}
 """What `Backbone.memory` tells, per stream and layer, with its units."""
 
 
@@ -182,6 +182,7 @@ class Backbone(nn.Module):
         state: State,
         randomness: float | None = None,
         edit_spans: Callable[[int, Tensor], Tensor] | None = None,
+        caching: bool = False,
     ) -> Output:
         """Reads a block.
 
@@ -190,7 +191,11 @@ class Backbone(nn.Module):
             state: as the block before left it.
             randomness: this training step's u in (0, 1); methods that add noise in training require it.
             edit_spans: called with (layer number, spans [B, n]) of the tokens just read, returns what to use instead.
+            caching: keep keys and values of memory in the state, so that they are projected once only: for evaluation
+                and acting, where no parameter changes as long as the state lasts.
         """
+        if caching and (self.training or torch.is_grad_enabled()):
+            raise ValueError("caching needs eval() and torch.no_grad(): what is carried has no gradient and no dropout")
         if inputs.shape[1] > self.sizes.block_length:
             raise ValueError(
                 f"a block of {inputs.shape[1]} tokens; the model is configured for {self.sizes.block_length}"
@@ -206,6 +211,7 @@ class Backbone(nn.Module):
                 shared=self.shared,
                 randomness=randomness,
                 edit_spans=None if edit_spans is None else functools.partial(edit_spans, number),
+                caching=caching,
             )
             mixed = block.mixer(h, layer_state, context)
             h = h if mixed.skip else block.finish(h, mixed.y)
@@ -226,23 +232,22 @@ class Backbone(nn.Module):
             block.mixer.after_step()
 
     def memory(self, state: State) -> dict[str, float]:
-        """What the state holds: slots alive and allocated and bytes, per stream; mean and maximum over layers."""
-        alive, allocated, size = [], [], []
+        """What the state holds: slots alive and allocated, bytes of them and of caches, per stream.
+
+        Each as mean and maximum over layers.
+        """
+        held: dict[str, list[float]] = {name: [] for name in MEMORY_UNITS}
         for block, layer in zip(self.layers(), state, strict=True):
             alive_rows, slots = block.mixer.slots(layer)
-            alive.append(float(alive_rows.float().mean()))
-            allocated.append(float(slots))
-            size.append(state_bytes(layer) / batch_rows(layer))
+            held["slots_alive"].append(float(alive_rows.float().mean()))
+            held["slots_allocated"].append(float(slots))
+            held["state_bytes"].append(state_bytes(layer) / batch_rows(layer))
+            held["cache_bytes"].append(cache_bytes(layer) / batch_rows(layer))
         figures: dict[str, float] = {}
-        for name, values in (("slots_alive", alive), ("slots_allocated", allocated), ("state_bytes", size)):
+        for name, values in held.items():
             figures[name] = sum(values) / len(values)
             figures[f"max_{name}"] = max(values)
         return figures
-
-
-def batch_rows(layer: LayerState) -> int:
-    """Number of batch rows of a layer's state."""
-    return next(iter(layer.values())).shape[0]
 
 
 def build(

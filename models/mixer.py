@@ -64,6 +64,8 @@ class Context:
         shared: the module that `Mixer.build_shared` made, one for all layers (learned positions, say), or None.
         randomness: u in (0, 1), one per training step, equal over layers, rows and ranks; None outside training.
         edit_spans: replaces the spans [B, n] of the tokens just read; evaluation asks "what if" with it.
+        caching: whether keys and values of memory may be carried in the state, under names that begin with
+            `models.state.CACHE`: no parameter changes, and no gradient is wanted, as long as the state lasts.
     """
 
     norm: Callable[[Tensor], Tensor]
@@ -71,6 +73,7 @@ class Context:
     shared: nn.Module | None = None
     randomness: float | None = None
     edit_spans: Callable[[Tensor], Tensor] | None = None
+    caching: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,10 @@ class Mixer(nn.Module, ABC):
 
     predicts_spans: ClassVar[bool] = False
     """Whether the method predicts a span per memory and lets ``context.edit_spans`` replace it."""
+
+    differs_by: ClassVar[float] = 0.0
+    """By how much, relative to the largest value, an impl may differ from the reference in float64 beyond rounding: 0
+    unless its formula leaves something out that is so small."""
 
     statistic_units: ClassVar[dict[str, str]] = {}
     """The unit of every name that `forward` may put into ``Mixed.statistics``."""
@@ -143,8 +150,8 @@ class Mixer(nn.Module, ABC):
         )
 
     @abstractmethod
-    def slots(self, state: LayerState) -> tuple[Tensor, int]:
-        """Slots of memory alive [B], and slots allocated per row."""
+    def slots(self, state: LayerState) -> tuple[Tensor, float]:
+        """Slots of memory alive [B], and slots allocated per row (where rows are ragged: on average)."""
 
     @abstractmethod
     def horizon(self) -> int:

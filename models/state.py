@@ -8,6 +8,9 @@ Convention: a memory's slots stand on axis 1, oldest first, and rows with fewer 
 zeros**. A method either counts a zero slot as a zero vector that is attended (`models/transformer_xl.py`) or carries a
 tensor in which zero says that the slot is empty (`models/expire_span.py`). So, between blocks, a row can be reset
 without knowing the method: `reset_rows` pads the fresh row with zeros to the length the others have.
+
+A layer whose state has a tensor `ragged_lengths` [B] is ragged: its other tensors hold the slots of all rows, one row
+behind the other, [sum of lengths, ...], so that a row with few slots takes little, however many the fullest row has.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from models import ragged
 
 LayerState = dict[str, Tensor]
 State = list[LayerState]
@@ -32,9 +37,47 @@ def detach(state: State) -> State:
     return map_state(state, Tensor.detach)
 
 
+CACHE = "cache_"
+"""How the names begin of what a state carries to save computing only, as long as no parameter changes: keys, values and
+predicted spans of its slots."""
+
+
+def is_cache(name: str) -> bool:
+    """Whether a tensor of a state only saves computing."""
+    return name.startswith(CACHE)
+
+
+def held_rows(held: Tensor, *memories: Tensor) -> tuple[list[Tensor], tuple[int, ...] | None]:
+    """Memories [B, S, ...] without the slots that a row does not have (`held` [B, S]): ragged, with the rows' lengths.
+
+    As they are, and None, where every row has all slots.
+    """
+    if bool(held.all()):
+        return list(memories), None
+    number = held.flatten().nonzero().squeeze(1)
+    return [memory.flatten(0, 1).index_select(0, number) for memory in memories], tuple(held.sum(1).tolist())
+
+
+def batch_rows(layer: LayerState) -> int:
+    """Number of batch rows of a layer's state."""
+    return (layer[ragged.LENGTHS] if ragged.LENGTHS in layer else next(iter(layer.values()))).shape[0]
+
+
 def rows(state: State, index: slice | Tensor) -> State:
     """The state of some batch rows: a slice, or a tensor of row numbers or booleans [B]."""
-    return map_state(state, lambda tensor: tensor[index])
+    return [_rows(layer, index) for layer in state]
+
+
+def _rows(layer: LayerState, index: slice | Tensor) -> LayerState:
+    if isinstance(index, slice) and index.indices(batch_rows(layer)) == (0, batch_rows(layer), 1):
+        return layer
+    if ragged.LENGTHS not in layer:
+        return {name: tensor[index] for name, tensor in layer.items()}
+    parts = ragged.split(layer)
+    wanted = torch.arange(len(parts))[index if isinstance(index, slice) else index.cpu()].tolist()
+    return (
+        ragged.join([parts[row] for row in wanted]) if wanted else {name: tensor[:0] for name, tensor in layer.items()}
+    )
 
 
 def pad_left(tensor: Tensor, slots: int) -> Tensor:
@@ -53,7 +96,18 @@ def _aligned(tensors: list[Tensor]) -> list[Tensor]:
 def reset_rows(state: State, fresh: State, reset: Tensor) -> State:
     """The state with the rows where `reset` [B] is true replaced by those of `fresh`."""
     blended: State = []
-    for old_layer, new_layer in zip(state, fresh, strict=True):
+    for before, new_layer in zip(state, fresh, strict=True):
+        # Caches of the other rows would be of no use beside a row that has none.
+        old_layer = {name: tensor for name, tensor in before.items() if not is_cache(name) or name in new_layer}
+        if ragged.LENGTHS in old_layer:
+            pairs = zip(
+                ragged.split(old_layer),
+                ragged.split(ragged.with_names(new_layer, old_layer)),
+                reset.tolist(),
+                strict=True,
+            )
+            blended.append(ragged.join([new if begins else old for old, new, begins in pairs]))
+            continue
         layer: LayerState = {}
         for name, tensor in old_layer.items():
             # What only this stream carries (edited spans) is zero where a row begins anew.
@@ -67,11 +121,18 @@ def reset_rows(state: State, fresh: State, reset: Tensor) -> State:
 def join_rows(parts: list[State]) -> State:
     """The state whose rows are those of all `parts` in order."""
     return [
-        {name: torch.cat(_aligned([layer[name] for layer in layers])) for name in layers[0]}
+        ragged.join(list(layers))
+        if ragged.LENGTHS in layers[0]
+        else {name: torch.cat(_aligned([layer[name] for layer in layers])) for name in layers[0]}
         for layers in zip(*parts, strict=True)
     ]
 
 
+def cache_bytes(layer: LayerState) -> int:
+    """Bytes of one layer's caches, all rows together."""
+    return sum(tensor.numel() * tensor.element_size() for name, tensor in layer.items() if is_cache(name))
+
+
 def state_bytes(layer: LayerState) -> int:
-    """Bytes of one layer's state, all rows together."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in layer.values())
+    """Bytes of one layer's state, all rows together, without caches."""
+    return sum(tensor.numel() * tensor.element_size() for name, tensor in layer.items() if not is_cache(name))

@@ -262,6 +262,8 @@ UNITS = {
     "max_slots_allocated": "slots",
     "state_bytes": "bytes",
     "max_state_bytes": "bytes",
+    "cache_bytes": "bytes",
+    "max_cache_bytes": "bytes",
     "mean_span": "tokens",
     "parameters": "parameters",
     "train_tokens": "tokens",

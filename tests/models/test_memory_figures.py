@@ -28,7 +28,7 @@ def after(blocks: int, method: str, settings: dict[str, Any]) -> dict[str, float
 
 def figures(alive: float, allocated: float, size: float) -> dict[str, float]:
     """What is reported when every layer holds the same."""
-    each = {"slots_alive": alive, "slots_allocated": allocated, "state_bytes": size}
+    each = {"slots_alive": alive, "slots_allocated": allocated, "state_bytes": size, "cache_bytes": 0}
     return each | {f"max_{name}": value for name, value in each.items()}
 
 
