@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+DEVICES = ("cpu", "cuda", "mps")
 Kinds = Mapping[str, type]
 """Key to kind: `str` for text, `bool`, `int` for a whole number from 1, `list` for one or more different names."""
 
@@ -27,7 +28,17 @@ def problem(card: Mapping[str, Any], kinds: Kinds) -> str | None:
     for key, kind in kinds.items():
         if not _fits(card[key], kind):
             return f"has {key} {card[key]!r}, not {_WORDS[kind]}"
+    auto = card.get("auto", {})
+    known = card.get("impls", [])
+    if not isinstance(auto, dict) or any(key not in DEVICES or value not in known for key, value in auto.items()):
+        return f"has auto {auto!r}, not a dictionary from {', '.join(DEVICES)} to some of its impls"
     return None
+
+
+def chosen_impl(card: Mapping[str, Any], device: str) -> str:
+    """The impl that `auto` stands for on a device (cpu, cuda, mps): the one that a method's card names for it in
+    `auto`, as the fastest that is proven there; else the first of its `impls`."""
+    return str(card.get("auto", {}).get(device, card["impls"][0]))
 
 
 def _fits(value: Any, kind: type) -> bool:

@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from models.backbone import BackboneSettings
 from models.errors import SettingsError, Unsupported
 from models.heads import Heads
+from models.kernels.attention import project
+from models.kernels.bands import Band
+from models.kernels.work import Lane
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, distances, unskew
 from models.state import LayerState
@@ -29,7 +32,7 @@ CARD = {
     "title": "Compressive Transformer",
     "family": "compressed memory",
     "paper": "Rae et al. 2020, 1911.05507",
-    "impls": ["reference"],
+    "impls": ["reference", "fast"],
     "colour": "#CC79A7",
     "marker": "D",
 }
@@ -111,7 +114,7 @@ class Method(Mixer):
         }
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
-        slots = sum(memory.shape[1] for memory in state.values())
+        slots = sum(state[name].shape[1] for name in ("compressed", "recent", "open"))
         return torch.full((state["recent"].shape[0],), slots), slots
 
     def compress(self, old: Tensor) -> Tensor:
@@ -125,35 +128,43 @@ class Method(Mixer):
         room = self.block_length - state["open"].shape[1]
         if x.shape[1] > room:  # the piece runs over the end of the open block
             return self.in_two(room, x, state, context)
-        assert isinstance(context.shared, LearnedPositions)
         n, begun = x.shape[1], state["open"].shape[1]
-
         compressed = torch.cat([state["compressed"], self.compress(state["recent"][:, : self.block_length])], dim=1)
-        history = torch.cat([state["recent"], state["open"], x], dim=1)  # [B, L + o + n, E]
-        slots = compressed.shape[1]  # C + T / c
-        keys = context.norm(torch.cat([compressed, history], dim=1))
+        y, caches = self.mix(compressed, state, x, context)
+        if begun + n < self.block_length:
+            stays = {name: state[name] for name in ("compressed", "recent")}
+            return Mixed(y, {**stays, "open": torch.cat([state["open"], x.detach()], dim=1), **caches})
+        history = torch.cat([state["recent"], state["open"], x.detach()], dim=1)  # [B, L + T, E]
+        after = {
+            "compressed": compressed[:, -self.compressed :].detach(),
+            "recent": history[:, -self.recent :],
+            "open": state["open"][:, :0],
+        }
+        return Mixed(y, {**after, **self.next_caches(caches, after, context)})
+
+    def next_caches(self, caches: LayerState, after: LayerState, context: Context) -> LayerState:
+        """The caches of the next open block, from those of the last."""
+        return {}
+
+    def mix(self, compressed: Tensor, state: LayerState, x: Tensor, context: Context) -> tuple[Tensor, LayerState]:
+        """What x [B, n, E], the next of the open block, reads of compressed slots [B, C + T / c, E] and the state.
+
+        And caches of all of them, where they are wanted.
+        """
+        assert isinstance(context.shared, LearnedPositions)
+        n, begun, slots = x.shape[1], state["open"].shape[1], compressed.shape[1]
+        keys = context.norm(torch.cat([compressed, state["recent"], state["open"], x], dim=1))
         query, key, value = self.project(keys, n)
 
         score = query @ key.mT + self.positions(query, context.shared.p, begun, keys.shape[1])
         group = (begun + torch.arange(n, device=x.device)) // self.rate  # [n]
         offset = torch.arange(slots, device=x.device) - group[:, None]  # [n, C + T / c]
-        distance = distances(n, history.shape[1], x.device)  # [n, L + o + n]
+        distance = distances(n, keys.shape[1] - slots, x.device)  # [n, L + o + n]
         seen = torch.cat(
             [(offset >= 0) & (offset <= self.compressed), (distance >= 1) & (distance <= self.recent)], dim=1
         )
         score = (score / query.shape[-1] ** 0.5).masked_fill(~seen, -torch.inf)
-        y = self.project.merge(self.dropout(score.softmax(-1)) @ value)
-
-        if begun + n < self.block_length:
-            return Mixed(y, {**state, "open": torch.cat([state["open"], x.detach()], dim=1)})
-        return Mixed(
-            y,
-            {
-                "compressed": compressed[:, -self.compressed :].detach(),
-                "recent": history[:, -self.recent :].detach(),
-                "open": state["open"][:, :0],
-            },
-        )
+        return self.project.merge(self.dropout(score.softmax(-1)) @ value), {}
 
     def positions(self, query: Tensor, p: Tensor, begun: int, keys: int) -> Tensor:
         """Position terms [B, H, n, keys]: slot j and group g have column j - g of p, the L positions its last L."""
@@ -166,3 +177,49 @@ class Method(Mixer):
         to_recent = unskew(query @ p[:, self.compressed + 1 :])  # [B, H, n, L + n]
         between = to_recent.new_zeros(*to_recent.shape[:3], keys - slots - to_recent.shape[-1])
         return torch.cat([to_compressed, between, to_recent], dim=-1)
+
+
+class Fast(Method):
+    """The same without stored scores."""
+
+    def mix(self, compressed: Tensor, state: LayerState, x: Tensor, context: Context) -> tuple[Tensor, LayerState]:
+        assert isinstance(context.shared, LearnedPositions)
+        n, begun, block = x.shape[1], state["open"].shape[1], context.norm(x)
+        slots, read = compressed.shape[1], self.recent + begun + n
+        pooled = Band(
+            lag=slots - self.compressed - 1,
+            width=self.compressed + 1,
+            size=slots,
+            behind=read,
+            rate=self.rate,
+            begun=begun,
+        )
+        lanes = [Lane(slice(0, self.project.heads), (pooled, Band(lag=n, width=self.recent, size=read)))]
+        p = context.shared.p
+        positions = [p[:, : self.compressed + 1], p[:, self.compressed + 1 :]]
+        memory = [compressed, state["recent"], state["open"]]
+        if context.caching:
+            key, value = self.project.grown(state, memory, block, context)
+            y = self.project.attend_projected(block, key, value, lanes, positions)
+            return y, {"cache_key": key, "cache_value": value}
+        sources = [*(context.norm(part) for part in memory), block]
+        dropout = self.dropout.p if self.training else 0.0
+        return self.project.attend(block, sources, lanes, positions, dropout=dropout), {}
+
+    def next_caches(self, caches: LayerState, after: LayerState, context: Context) -> LayerState:
+        if not caches:
+            return {}
+        pooled = context.norm(self.compress(after["recent"][:, : self.block_length]))
+        fresh, left = pooled.shape[1], self.compressed + pooled.shape[1]
+        weights = {"cache_key": self.project.key.weight, "cache_value": self.project.value.weight}
+        return {
+            name: torch.cat(
+                [old[:, fresh:left], project(pooled, weights[name]), old[:, old.shape[1] - self.recent :]], dim=1
+            )
+            for name, old in caches.items()
+        }
+
+
+def mixer_class(settings: Settings, impl: str) -> type[Mixer]:
+    """The class that computes an impl."""
+    return Fast if impl == "fast" else Method

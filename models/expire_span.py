@@ -19,6 +19,7 @@ stay, so that position terms need no lookup. It begins as P zero vectors.
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from dataclasses import dataclass
@@ -31,15 +32,20 @@ from torch.nn import functional
 from models.backbone import BackboneSettings
 from models.errors import SettingsError, Unsupported
 from models.heads import Heads
+from models.kernels.attention import project
+from models.kernels.bands import Band
+from models.kernels.bias import SlotRamp
+from models.kernels.work import Lane
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, position_scores
+from models.ragged import LENGTHS, joined, lengths_of
 from models.state import LayerState
 
 CARD = {
     "title": "Expire-Span",
     "family": "learned expiry",
     "paper": "Sukhbaatar et al. 2021, 2105.06548",
-    "impls": ["reference"],
+    "impls": ["reference", "fast"],
     "colour": "#D55E00",
     "marker": "P",
 }
@@ -118,7 +124,7 @@ class Method(Mixer):
             "alive": ~self.zeros(batch, self.near, dtype=torch.bool),
         }
 
-    def slots(self, state: LayerState) -> tuple[Tensor, int]:
+    def slots(self, state: LayerState) -> tuple[Tensor, float]:
         return state["alive"].sum(1), state["age"].shape[1]
 
     def horizon(self) -> int:
@@ -126,7 +132,8 @@ class Method(Mixer):
 
     def spans(self, h: Tensor) -> Tensor:
         """e for the (in pre-norm: normalised) hidden states [B, S, E], as [B, S] in steps."""
-        return self.settings.max_span * torch.sigmoid(self.predictor(h / self.settings.pre_div).squeeze(-1))
+        content = functional.linear(h, self.predictor.weight).squeeze(-1) / self.settings.pre_div
+        return self.settings.max_span * torch.sigmoid(content + self.predictor.bias)
 
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
         assert isinstance(context.shared, LearnedPositions)
@@ -220,3 +227,167 @@ def masked_softmax(score: Tensor, mask: Tensor) -> Tensor:
     """
     weight = score.masked_fill(mask <= 0, torch.finfo(score.dtype).min).softmax(-1) * mask
     return weight / (weight.sum(-1, keepdim=True) + 1e-8)
+
+
+class Fast(Method):
+    """The same without stored scores, and each row keeps its own slots only.
+
+    State, ragged (`models/state.py`): `memory` [sum of lengths, E], `age`, `alive`; if edited `span`.
+    """
+
+    differs_by = 1e-6  # the 1e-8 in the denominator
+
+    def init_state(self, batch: int) -> LayerState:
+        dense = super().init_state(batch)
+        ragged = {name: tensor.flatten(0, 1) for name, tensor in dense.items()}
+        return {**ragged, LENGTHS: torch.full((batch,), self.near, device=dense["age"].device)}
+
+    def slots(self, state: LayerState) -> tuple[Tensor, float]:
+        lengths = state[LENGTHS]
+        return lengths_of(state["alive"], lengths), float(lengths.float().mean())
+
+    def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
+        (batch, n, _), ramp, age = x.shape, self.settings.ramp, state["age"]
+        steps, lengths = torch.arange(n, device=x.device), state[LENGTHS]
+        cached = context.caching and "cache_key" in state
+        block, older = context.norm(x), None if cached else context.norm(state["memory"])
+        span, newest = self.all_spans(older, block, state, context)  # [sum of lengths], [B, n]
+        # What is left of each slot for the block's first query; the block's own tokens stand 0, -1, ... before it.
+        left, newest_left = self.shortened(span, context) - age, self.shortened(newest, context) + steps
+
+        join = functools.partial(joined, lengths=lengths.tolist())
+        after = {"memory": join(state["memory"], x.detach()), "age": join(age, -steps.expand(batch, -1))}
+        if context.caching:
+            for name, weight in (("cache_key", self.project.key.weight), ("cache_value", self.project.value.weight)):
+                after[name] = join(state[name] if older is None else project(older, weight), project(block, weight))
+            y = self.read_caches(block, after, join(left, newest_left), lengths + n, context)
+        else:
+            assert older is not None
+            y = self.read(block, older, state, left, newest_left, context)
+        charged = on_ramp(left, -age, n, ramp) + on_ramp(newest_left.flatten(), steps.repeat(batch), n, ramp)
+        return Mixed(
+            y,
+            self.kept(after, join(span.detach(), newest.detach()), lengths + n, n, context),
+            aux_loss=self.settings.coefficient * charged / (batch * ramp * self.sizes.block_length),
+            statistics={"mean_span": newest.detach().mean()},
+            skip=self.skips(context),
+        )
+
+    def all_spans(
+        self, older: Tensor | None, block: Tensor, state: LayerState, context: Context
+    ) -> tuple[Tensor, Tensor]:
+        """Spans of memory [sum of lengths] and block [B, n], from the normalised hidden states of both.
+
+        Those of memory are the state's where they were edited or are cached.
+        """
+        with torch.autocast(block.device.type, enabled=False):  # half precision cannot count steps
+            kind = self.predictor.weight.dtype
+            newest = self.spans(block.to(kind))
+            if context.edit_spans is not None and "span" in state:
+                span = state["span"]
+            elif older is None:
+                span = state["cache_span"]
+            else:
+                span = self.spans(older.to(kind))
+        return span, newest if context.edit_spans is None else context.edit_spans(newest)
+
+    def read(
+        self,
+        block: Tensor,
+        older: Tensor,
+        state: LayerState,
+        left: Tensor,
+        newest_left: Tensor,
+        context: Context,
+    ) -> Tensor:
+        """What the block [B, n, E] reads of memory [sum of lengths, E] and itself, both normalised.
+
+        Of each slot so much is `left` [sum of lengths], `newest_left` [B, n] when the block begins.
+        """
+        assert isinstance(context.shared, LearnedPositions)
+        (_, n, _), ramp = block.shape, self.settings.ramp
+        level, lengths = 1 + left / ramp, state[LENGTHS]
+        order = self.order(left.detach(), state["age"], lengths, n)
+        if order is not None:
+            older, level = older.index_select(0, order), level.index_select(0, order)
+            lengths = lengths_of(order, lengths)
+        return self.project.attend(
+            block,
+            [older, block],
+            [Lane(slice(0, self.project.heads), (Band(lag=n),))],
+            [context.shared.p],
+            lengths=[tuple(lengths.tolist()), None],
+            bias=SlotRamp(ramp),
+            of_bias=[level, 1 + newest_left / ramp],
+            dropout=self.dropout.p if self.training else 0.0,
+        )
+
+    def read_caches(self, block: Tensor, slots: LayerState, left: Tensor, lengths: Tensor, context: Context) -> Tensor:
+        """What the normalised block [B, n, E] reads of slots, its own among them, that are projected already."""
+        assert isinstance(context.shared, LearnedPositions)
+        return self.project.attend_projected(
+            block,
+            slots["cache_key"],
+            slots["cache_value"],
+            [Lane(slice(0, self.project.heads), (Band(lag=block.shape[1]),))],
+            [context.shared.p],
+            lengths=tuple(lengths.tolist()),
+            bias=SlotRamp(self.settings.ramp),
+            of_bias=[1 + left / self.settings.ramp],
+        )
+
+    def order(self, left: Tensor, age: Tensor, lengths: Tensor, n: int) -> Tensor | None:
+        """Which slots the block is to see, in which order; None for all, as they stand.
+
+        What is forgotten goes; what is wholly there for every query comes first, so that no mask is needed for it.
+        The newest P slots stay in their places, as position vectors go by them.
+        """
+        near = age <= self.near
+        whole = left > n - 1
+        if bool((whole | near).all()):
+            return None
+        rank = torch.where(near, 2, torch.where(whole, 0, 1))
+        row = torch.repeat_interleave(torch.arange(len(lengths), device=age.device), lengths)
+        visible = (near | (left + self.settings.ramp > 0)).nonzero().squeeze(1)
+        return visible[(row * 3 + rank)[visible].argsort(stable=True)]
+
+    def kept(self, slots: LayerState, span: Tensor, lengths: Tensor, n: int, context: Context) -> LayerState:
+        """What of memory and block some later query may still see.
+
+        Args:
+            slots: of both, ragged, with ages as the block's first query found them; span: theirs.
+            lengths: [B] of the rows; n: tokens of the block.
+        """
+        age = slots["age"] + n
+        alive = span - age + self.settings.ramp > 0
+        state = {**slots, "age": age, "alive": alive}
+        if context.edit_spans is not None:
+            state["span"] = span
+        if context.caching:
+            state["cache_span"] = span
+        stays = alive | (age <= self.near)
+        if not bool(stays.all()):
+            number = stays.nonzero().squeeze(1)
+            state = {name: x.index_select(0, number) for name, x in state.items()}
+            lengths = lengths_of(number, lengths)
+        return {**state, LENGTHS: lengths}
+
+
+def on_ramp(left: Tensor, place: Tensor, n: int, ramp: int) -> Tensor:
+    """The sum of what is left, over all pairs of slot and query at which the slot is on the ramp.
+
+    Args:
+        left: [S] what is left of each slot for the block's first query; query t has t less of it.
+        place: [S] the step of the block that a slot was read at; below 0 for memory. Later queries alone see it.
+        n: queries.
+        ramp: R.
+    """
+    least = torch.maximum(left.detach().floor() + 1, place + 1).clamp(min=0)
+    most = ((left.detach() + ramp).ceil() - 1).clamp(max=n - 1)
+    count = (most - least + 1).clamp(min=0)
+    return (count * (left - (least + most) / 2)).sum()
+
+
+def mixer_class(settings: Settings, impl: str) -> type[Mixer]:
+    """The class that computes an impl."""
+    return Fast if impl == "fast" else Method

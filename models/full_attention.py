@@ -22,15 +22,17 @@ from torch.nn import functional
 from models.backbone import BackboneSettings
 from models.errors import SettingsError, Unsupported
 from models.heads import Heads
+from models.kernels.bands import Band
+from models.kernels.work import Lane
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, distances, position_scores
-from models.state import LayerState
+from models.state import LayerState, held_rows
 
 CARD = {
     "title": "Full attention",
     "family": "everything kept",
     "paper": "Vaswani et al. 2017, 1706.03762",
-    "impls": ["reference"],
+    "impls": ["reference", "fast"],
     "colour": "#000000",
     "marker": "o",
 }
@@ -116,9 +118,21 @@ class Method(Mixer):
                 return self.in_two(room, x, state, context)
             before = self.beginning(x.shape[0])
             memory, held = torch.cat([before["memory"], memory], dim=1), torch.cat([before["held"], held], dim=1)
-        n, longest = x.shape[1], self.settings.max_span
         history = torch.cat([memory, x], dim=1)  # [B, S + n, E]
-        held = functional.pad(held, (0, n), value=True)  # [B, S + n]
+        held = functional.pad(held, (0, x.shape[1]), value=True)  # [B, S + n]
+        y, caches = self.mix(history, held, x, state, context)
+        after = self.next_state(history, held, begun + x.shape[1])
+        slots = after["memory"].shape[1]
+        return Mixed(y, {**after, **{name: cache[:, cache.shape[1] - slots :] for name, cache in caches.items()}})
+
+    def mix(
+        self, history: Tensor, held: Tensor, x: Tensor, state: LayerState, context: Context
+    ) -> tuple[Tensor, LayerState]:
+        """What the block x [B, n, E] reads of the history [B, S + n, E] that ends with it, as far as it is held.
+
+        And, where caching is wanted and done, the history's keys and values.
+        """
+        n, longest = x.shape[1], self.settings.max_span
         keys = context.norm(history)
         query, key, value = self.project(keys, n)
 
@@ -132,7 +146,7 @@ class Method(Mixer):
             mask = position.masked_fill(~mask, -torch.inf)
         dropout = self.sizes.dropout if self.training else 0.0
         y = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return Mixed(self.project.merge(y), self.next_state(history, held, begun + n))
+        return self.project.merge(y), {}
 
     def next_state(self, history: Tensor, held: Tensor, read: int) -> LayerState:
         """What stays of the history [B, S + n, E] when `read` tokens of it are the open block's."""
@@ -147,6 +161,31 @@ class Method(Mixer):
                 "method.full_attention.max_span to forget what is older, or raise method.full_attention.capacity."
             )
         return {"memory": history.detach(), "held": held}
+
+
+class Fast(Method):
+    """The same without stored scores."""
+
+    def mix(
+        self, history: Tensor, held: Tensor, x: Tensor, state: LayerState, context: Context
+    ) -> tuple[Tensor, LayerState]:
+        n, block, memory = x.shape[1], context.norm(x), history[:, : -x.shape[1]].detach()
+        lanes = [Lane(slice(0, self.project.heads), (Band(lag=n, width=self.settings.max_span),))]
+        positions = [context.shared.p if isinstance(context.shared, LearnedPositions) else None]
+        if context.caching and self.settings.memory == "all":
+            key, value = self.project.grown(state, [memory], block, context)
+            (seen, values), lengths = held_rows(held, key, value)
+            y = self.project.attend_projected(block, seen, values, lanes, positions, lengths=lengths)
+            return y, {"cache_key": key, "cache_value": value}
+        older, lengths = held_rows(held[:, :-n], context.norm(memory))
+        dropout = self.sizes.dropout if self.training else 0.0
+        y = self.project.attend(block, [*older, block], lanes, positions, lengths=[lengths, None], dropout=dropout)
+        return y, {}
+
+
+def mixer_class(settings: Settings, impl: str) -> type[Mixer]:
+    """The class that computes an impl."""
+    return Fast if impl == "fast" else Method
 
 
 def near_positions(settings: Settings, sizes: Sizes) -> int:

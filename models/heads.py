@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
-from models.mixer import Sizes
+from models.kernels.attention import attend, attend_projected, project
+from models.kernels.work import Lane
+from models.mixer import Context, Sizes
+from models.state import LayerState
 
 
 class Heads(nn.Module):
@@ -37,3 +44,47 @@ class Heads(nn.Module):
         """[B, H, n, D] as [B, n, H * D], projected to [B, n, E]."""
         y: Tensor = self.output(x.transpose(1, 2).flatten(-2))
         return y
+
+    def attend(
+        self,
+        x: Tensor,
+        sources: Sequence[Tensor],
+        lanes: Sequence[Lane],
+        positions: Sequence[Tensor | None],
+        **more: Any,
+    ) -> Tensor:
+        """What the block x [B, n, E] reads, [B, n, E]: `models.kernels.attention.attend` of its queries."""
+        query = self.split(self.query(x))
+        y: Tensor = self.output(attend(query, sources, self.key.weight, self.value.weight, lanes, positions, **more))
+        return y
+
+    def attend_projected(
+        self,
+        x: Tensor,
+        key: Tensor,
+        value: Tensor,
+        lanes: Sequence[Lane],
+        positions: Sequence[Tensor | None],
+        **more: Any,
+    ) -> Tensor:
+        """The same with keys and values of memory and block that are there already."""
+        query = self.split(self.query(x))
+        y: Tensor = self.output(attend_projected(query, key, value, lanes, positions, **more))
+        return y
+
+    def grown(
+        self, state: LayerState, memory: Sequence[Tensor], block: Tensor, context: Context
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, S + n, H * D] of a memory, in parts [B, S, E], and of the (normalised) block behind it.
+
+        Those of the memory are taken from the state where they are there, and projected where not.
+        """
+        slots = sum(part.shape[1] for part in memory)
+        found = []
+        for name, weight in (("cache_key", self.key.weight), ("cache_value", self.value.weight)):
+            if name in state and state[name].shape[1] >= slots:
+                older = [state[name][:, state[name].shape[1] - slots :]]
+            else:
+                older = [project(context.norm(part), weight) for part in memory]
+            found.append(torch.cat([*older, project(block, weight)], dim=1))
+        return found[0], found[1]

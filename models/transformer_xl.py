@@ -26,15 +26,18 @@ from torch.nn import functional
 from models.backbone import BackboneSettings
 from models.errors import SettingsError, Unsupported
 from models.heads import Heads
+from models.kernels.attention import attend, attend_projected, project
+from models.kernels.bands import Band
+from models.kernels.work import Lane
 from models.mixer import BackboneOptions, Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, distances, position_scores
-from models.state import LayerState
+from models.state import LayerState, held_rows
 
 CARD = {
     "title": "Transformer-XL",
     "family": "fixed window",
     "paper": "Dai et al. 2019, 1901.02860; learned positions: Sukhbaatar et al. 2021, 2105.06548",
-    "impls": ["reference"],
+    "impls": ["reference", "fast"],
     "colour": "#0072B2",
     "marker": "s",
 }
@@ -115,6 +118,22 @@ class LearnedWindow(Mixer):
         score = (score / query.shape[-1] ** 0.5).masked_fill(~seen, -torch.inf)
         y = self.dropout(score.softmax(-1)) @ value
         return Mixed(self.project.merge(y), {"memory": history[:, -self.length :].detach()})
+
+
+class FastLearnedWindow(LearnedWindow):
+    """The same without stored scores."""
+
+    def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
+        assert isinstance(context.shared, LearnedPositions)
+        memory, n = state["memory"], x.shape[1]
+        block, after = context.norm(x), {"memory": torch.cat([memory[:, n:], x[:, -self.length :].detach()], dim=1)}
+        sees = ([Lane(slice(0, self.project.heads), (Band(lag=n, width=self.length),))], [context.shared.p])
+        if context.caching:
+            key, value = self.project.grown(state, [memory], block, context)
+            after |= {"cache_key": key[:, -self.length :], "cache_value": value[:, -self.length :]}
+            return Mixed(self.project.attend_projected(block, key, value, *sees), after)
+        dropout = self.dropout.p if self.training else 0.0
+        return Mixed(self.project.attend(block, [context.norm(memory), block], *sees, dropout=dropout), after)
 
 
 class SharedBiases(nn.Module):
@@ -198,6 +217,52 @@ class SinusoidalWindow(Mixer):
         return Mixed(y, {"memory": history[:, -self.length :].detach(), "held": held[:, -self.length :]})
 
 
+class FastSinusoidalWindow(SinusoidalWindow):
+    """The same without stored scores."""
+
+    def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
+        assert isinstance(context.shared, SharedBiases)
+        memory, n = state["memory"], x.shape[1]
+        sees = memory.shape[1] + n if not self.same_length else min(self.length, memory.shape[1] + n)
+        steps = torch.arange(sees - 1, -1, -1, device=x.device)
+        if self.clamp_len > 0:
+            steps = steps.clamp(max=self.clamp_len)
+        relative = self.relative(self.sinusoids(steps)).view(sees, self.heads, self.head_dim)  # W_r r_d
+        block = context.norm(x)
+        query_weight, key_weight, value_weight = self.qkv.weight.chunk(3)
+        query = functional.linear(block, query_weight).view(*x.shape[:2], self.heads, self.head_dim).transpose(1, 2)
+        held = functional.pad(state["held"], (0, n), value=True)
+        history = torch.cat([memory, x.detach()], dim=1)
+        after = {"memory": history[:, -self.length :], "held": held[:, -self.length :]}
+        lanes = [Lane(slice(0, self.heads), (Band(lag=n - 1, width=self.length if self.same_length else None),))]
+        content, positions = query + context.shared.u[:, None], [relative.permute(1, 2, 0)]
+        asking = query + context.shared.v[:, None]
+        if context.caching:
+            grown = {}
+            for name, weight in (("cache_key", key_weight), ("cache_value", value_weight)):
+                older = state[name] if name in state else project(context.norm(memory), weight)
+                grown[name] = torch.cat([older, project(block, weight)], dim=1)
+            after |= {name: cache[:, -self.length :] for name, cache in grown.items()}
+            (key, value), lengths = held_rows(held, *grown.values())
+            y = attend_projected(content, key, value, lanes, positions, asking=asking, lengths=lengths)
+        else:
+            seen, lengths = held_rows(state["held"], context.norm(memory))
+            y = attend(
+                content,
+                [*seen, block],
+                key_weight,
+                value_weight,
+                lanes,
+                positions,
+                asking=asking,
+                lengths=[lengths, None],
+                dropout=self.dropout.p if self.training else 0.0,
+            )
+        return Mixed(self.output(y), after)
+
+
 def mixer_class(settings: Settings, impl: str) -> type[Mixer]:
     """The class that computes these settings."""
-    return LearnedWindow if settings.positions == "learned" else SinusoidalWindow
+    if settings.positions == "learned":
+        return FastLearnedWindow if impl == "fast" else LearnedWindow
+    return FastSinusoidalWindow if impl == "fast" else SinusoidalWindow

@@ -16,13 +16,16 @@ from models.registry import METHODS, load_file
 toy = load_file(Path(__file__).with_name("toy_models.py"))
 
 RATE, SINUSOIDAL = 0.3, {"positions": "sinusoidal", "memory_length": 12}
-CASES = [pytest.param(name, {}, id=name) for name in METHODS.names()]
-CASES.append(pytest.param("transformer_xl", SINUSOIDAL, id="transformer_xl-sinusoidal"))
+CASES = [
+    pytest.param(name, settings, impl, id=f"{name}{'-sinusoidal' if settings else ''}-{impl}")
+    for name, settings in [*((name, {}) for name in METHODS.names()), ("transformer_xl", SINUSOIDAL)]
+    for impl in METHODS.card(name)["impls"]
+]
 SMALL: dict[str, dict[str, Any]] = {"compressive": {"memory_length": 8, "compress_size": 16}}
 
 
-def make(method: str, settings: dict[str, Any]) -> Backbone:
-    return toy.moved(toy.make(method, {**SMALL.get(method, {}), **settings}, dropout=RATE))
+def make(method: str, settings: dict[str, Any], impl: str = "reference") -> Backbone:
+    return toy.moved(toy.make(method, {**SMALL.get(method, {}), **settings}, dropout=RATE, impl=impl))
 
 
 def switch_on(model: Backbone, site: str) -> None:
@@ -47,12 +50,12 @@ def outputs(model: Backbone, seed: int) -> Tensor:
         return toy.logits(toy.read(model, tokens, randomness=0.9)[0])
 
 
-@pytest.mark.parametrize(("method", "settings"), CASES)
+@pytest.mark.parametrize(("method", "settings", "impl"), CASES)
 @pytest.mark.parametrize("site", ["attention", "feedforward", "sublayers", "ends"])
 def test_dropout_acts_at_each_site_by_itself_and_in_training_only(
-    method: str, settings: dict[str, Any], site: str
+    method: str, settings: dict[str, Any], impl: str, site: str
 ) -> None:
-    model = make(method, settings)
+    model = make(method, settings, impl)
     undisturbed = outputs(model, 0)
     switch_on(model, site)
     if site in ("attention", "feedforward") or settings == SINUSOIDAL:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.backbone import Backbone
 from models.registry import METHODS, load_file
-from models.state import join_rows, reset_rows, rows, state_bytes
+from models.state import batch_rows, join_rows, reset_rows, rows, state_bytes
 
 toy = load_file(Path(__file__).with_name("toy_models.py"))
 
@@ -24,39 +24,50 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
     "expire_span": [{"max_span": 40, "ramp": 6, "initial_fraction": 0.3}, {"max_span": 9, "ramp": 3, "noisy": True}],
 }
 CASES = [
-    pytest.param(name, settings, pre_norm, id=f"{name}-{i}-{'pre' if pre_norm else 'post'}")
+    pytest.param(
+        name,
+        settings,
+        pre_norm,
+        impl,
+        id=f"{name}-{i}-{'pre' if pre_norm else 'post'}{'' if impl == 'reference' else f'-{impl}'}",
+    )
     for name in METHODS.names()
     for i, settings in enumerate(VARIANTS.get(name, [{}]))
     for pre_norm in (False, True)
+    for impl in METHODS.card(name)["impls"]
 ]
 
 
-def make(name: str, settings: dict[str, object], pre_norm: bool) -> Backbone:
-    return toy.moved(toy.make(name, settings, T, head_dim=6, pre_norm=pre_norm))
+def make(name: str, settings: dict[str, object], pre_norm: bool, impl: str) -> Backbone:
+    return toy.moved(toy.make(name, settings, T, head_dim=6, pre_norm=pre_norm, impl=impl))
 
 
-def read(model: Backbone, tokens: Tensor, size: int = T) -> tuple[Tensor, Tensor]:
+def read(model: Backbone, tokens: Tensor, size: int = T, **extra: bool) -> tuple[Tensor, Tensor]:
     """Logits [B, n, V] and the summed auxiliary loss of a stream read in pieces of a size."""
-    outputs, _ = toy.read(model, tokens, toy.blocks(tokens.shape[1], size))
+    outputs, _ = toy.read(model, tokens, toy.blocks(tokens.shape[1], size), **extra)
     return toy.logits(outputs), torch.stack([output.aux_loss for output in outputs]).sum()
 
 
-@pytest.mark.parametrize(("name", "settings", "pre_norm"), CASES)
-def test_pieces_of_1_7_and_T_give_the_same_outputs_and_losses(name: str, settings: dict, pre_norm: bool) -> None:
-    model = make(name, settings, pre_norm)
-    tokens = torch.randint(VOCABULARY, (2, 7 * T))
+@pytest.mark.parametrize(("name", "settings", "pre_norm", "impl"), CASES)
+def test_pieces_of_1_7_and_T_give_the_same_outputs_and_losses(
+    name: str, settings: dict, pre_norm: bool, impl: str
+) -> None:
+    model = make(name, settings, pre_norm, impl)
+    tokens = torch.randint(VOCABULARY, (2, 5 * T))
     with torch.no_grad():
         whole, loss = read(model, tokens)
-        for size in (1, 7):
-            again, piecewise = read(model, tokens, size)
+        for size, caching in [(1, False), (7, False), (1, True), (7, True), (T, True)]:
+            again, piecewise = read(model, tokens, size, caching=caching)
             torch.testing.assert_close(again, whole, rtol=0, atol=1e-9)
             torch.testing.assert_close(piecewise, loss, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "settings", "pre_norm"), CASES)
+@pytest.mark.parametrize(("name", "settings", "pre_norm", "impl"), CASES)
 @pytest.mark.parametrize("moment", [0, 5, T, 3 * T - 1])
-def test_the_past_does_not_move_when_the_future_changes(name: str, settings: dict, pre_norm: bool, moment: int) -> None:
-    model = make(name, settings, pre_norm)
+def test_the_past_does_not_move_when_the_future_changes(
+    name: str, settings: dict, pre_norm: bool, impl: str, moment: int
+) -> None:
+    model = make(name, settings, pre_norm, impl)
     tokens = torch.randint(VOCABULARY, (2, 4 * T))
     changed = tokens.clone()
     other = 1 + torch.randint(VOCABULARY - 1, changed[:, moment:].shape)
@@ -68,30 +79,41 @@ def test_the_past_does_not_move_when_the_future_changes(name: str, settings: dic
     assert (after[:, moment] - before[:, moment]).abs().max() > 1e-6
 
 
-@pytest.mark.parametrize(("name", "settings", "pre_norm"), CASES)
-def test_a_row_reads_the_same_alone_reset_or_beside_others(name: str, settings: dict, pre_norm: bool) -> None:
-    model = make(name, settings, pre_norm)
+@pytest.mark.parametrize(("name", "settings", "pre_norm", "impl"), CASES)
+def test_a_row_reads_the_same_alone_reset_or_beside_others(
+    name: str, settings: dict, pre_norm: bool, impl: str
+) -> None:
+    model = make(name, settings, pre_norm, impl)
     tokens = torch.randint(VOCABULARY, (3, 5 * T))
-    with torch.no_grad():
-        state = model.init_state(3)
-        for block in range(3):
-            state = model(tokens[:, block * T : (block + 1) * T], state).state
-        split = join_rows([rows(state, slice(0, 1)), rows(state, slice(1, 3))])
-        state = reset_rows(split, model.init_state(3), torch.tensor([False, True, False]))
-        together = model(tokens[:, 3 * T : 4 * T], state)
-        together = model(tokens[:, 4 * T :], together.state).y
-        fresh, _ = read(model, tokens[1:2, 3 * T :])
-        kept, _ = read(model, tokens[2:3])
+    for caching in (False, True):
+        read_rows(model, tokens, caching)
+
+
+@torch.no_grad()
+def read_rows(model: Backbone, tokens: Tensor, caching: bool) -> None:
+    """Reads three rows, one of which begins anew, and compares them with rows that are read by themselves."""
+    state = model.init_state(3)
+    for block in range(3):
+        state = model(tokens[:, block * T : (block + 1) * T], state, caching=caching).state
+    split = join_rows([rows(state, slice(0, 1)), rows(state, slice(1, 3))])
+    state = reset_rows(split, model.init_state(3), torch.tensor([False, True, False]))
+    together = model(tokens[:, 3 * T : 4 * T], state, caching=caching)
+    together = model(tokens[:, 4 * T :], together.state, caching=caching).y
+    fresh, _ = read(model, tokens[1:2, 3 * T :])
+    kept, _ = read(model, tokens[2:3])
     torch.testing.assert_close(together[1:2], fresh[:, T:], rtol=0, atol=1e-9)
     torch.testing.assert_close(together[2:3], kept[:, 4 * T :], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("name", "settings", "pre_norm"), CASES)
-def test_state_is_detached_and_its_slots_and_bytes_are_reported(name: str, settings: dict, pre_norm: bool) -> None:
-    model = make(name, settings, pre_norm)
+@pytest.mark.parametrize(("name", "settings", "pre_norm", "impl"), CASES)
+def test_state_is_detached_and_its_slots_and_bytes_are_reported(
+    name: str, settings: dict, pre_norm: bool, impl: str
+) -> None:
+    model = make(name, settings, pre_norm, impl)
     output = model(torch.randint(VOCABULARY, (2, T)), model.init_state(2))
     for layer in output.state:
-        assert all(not tensor.requires_grad and tensor.shape[0] == 2 for tensor in layer.values())
+        assert batch_rows(layer) == 2
+        assert not any(tensor.requires_grad for tensor in layer.values())
     figures = model.memory(output.state)
     assert 0 <= figures["slots_alive"] <= figures["slots_allocated"] <= figures["max_slots_allocated"]
     assert figures["max_state_bytes"] == max(state_bytes(layer) / 2 for layer in output.state)

@@ -20,6 +20,7 @@ def make(
     settings: dict[str, Any] | None = None,
     block_length: int = T,
     vocabulary: int = VOCABULARY,
+    impl: str = "reference",
     **backbone: Any,
 ) -> Backbone:
     """A model of `method`; `backbone` changes single fields of two small layers. It begins the same at every call."""
@@ -27,7 +28,7 @@ def make(
     around = BackboneSettings(**{"layers": 2, "width": 16, "feedforward": 24, "heads": 2, **backbone})
     values = METHODS.load(method).Settings(**(settings or {}))
     encoder, head = nn.Embedding(vocabulary, around.width), nn.Linear(around.width, vocabulary)
-    return build(method, values, around, block_length, encoder, head)
+    return build(method, values, around, block_length, encoder, head, impl)
 
 
 def moved(model: Backbone, by: float = 0.3) -> Backbone:
