@@ -27,6 +27,19 @@ def check_accelerator(accelerator: str) -> None:
         )
 
 
+def device_type(accelerator: str) -> str:
+    """The kind of device that ``trainer.accelerator`` stands for on this machine: cpu, cuda or mps.
+
+    Args:
+        accelerator: as for `check_accelerator`.
+    """
+    import torch
+
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "cuda"
+    return "mps" if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available() else "cpu"
+
+
 def device_name(accelerator: str) -> str:
     """What the device is called on which this process computes: one name for one device, whichever process asks.
 

@@ -33,6 +33,7 @@ class Verdict:
     worst_output: float = 0.0
     worst_gradient: float = 0.0
     compared: int = 0
+    limit: float = LIMIT
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -123,7 +124,7 @@ def check_file(
 
     Args:
         impl: how the method is to be computed.
-        limit: the largest relative error that passes.
+        limit: the largest relative error that passes, where the impl does not say that it differs by more.
         device: where it is to be computed.
 
     Raises:
@@ -142,6 +143,7 @@ def check_file(
         verdict.problems.append(str(error))
     if verdict.problems:
         return verdict
+    verdict.limit = limit = max(limit, allowance(model))
     ours = dict(model.named_parameters())
     names = copy_parameters(arrays, ours, golden.names, verdict)
     if verdict.problems:
@@ -169,6 +171,11 @@ def check_file(
         if f"grad/{theirs}" not in expected:
             verdict.problems.append(f"grad/{theirs} is not in the file, so it cannot be checked")
     return verdict
+
+
+def allowance(model: Backbone) -> float:
+    """By how much the model's impl may differ from the reference."""
+    return max(block.mixer.differs_by for block in model.layers())
 
 
 def copy_parameters(

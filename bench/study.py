@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.clock.settings import ClockSettings
-from bench.devices import check_accelerator
+from bench.devices import check_accelerator, device_type
 from bench.parts import Part, blamed, load_part
 from bench.presets.preset import COMMON, Preset, StudyKeys, TaskEntry
 from bench.settings import Given, Key, TrainerKeys, as_json, build, keys, located
 from bench.spec import CellSpec, join_variant, split_expression
 from bench.task_data import identify
 from bench.wandb_export.settings import WandbSettings
+from models.card import chosen_impl
 from models.errors import SettingsError
 from models.nearest import nearest
 from models.registry import METHODS
@@ -133,7 +134,8 @@ def settable(parts: Mapping[str, Part]) -> list[Key]:
     for section, part in parts.items():
         if section.startswith("method."):
             impls = ", ".join(["auto", *part.card["impls"]])
-            found.append(Key(f"{section}.impl", f"one of {impls}", "auto", "How it is computed; auto is the first."))
+            about = "How it is computed; auto is the fastest that is proven on the device."
+            found.append(Key(f"{section}.impl", f"one of {impls}", "auto", about))
         found += keys(part.settings, section)
     return found
 
@@ -214,7 +216,7 @@ def _cell(
 
     about = f", for {expression} on {task}"
     task_part, method_part = parts[f"task.{task}"], parts[f"method.{method}"]
-    impl = _impl(method, method_part.card["impls"], own.pop("impl", None))
+    given_impl = own.pop("impl", None)
     written = {f"{section}.{field}": given for section, values in layers.items() for field, given in values.items()}
     common = {name: build(cls, name, layers[name]) for name, cls in _common_classes().items()}
     task_settings = _settings(task_part, layers[f"task.{task}"])
@@ -222,6 +224,7 @@ def _cell(
     with located("trainer", written):
         if check_device:
             check_accelerator(common["trainer"].accelerator)
+    impl = _impl(method, method_part.card, given_impl, common["trainer"].accelerator)
     with located(f"task.{task}", written, about):
         if hasattr(task_part.module, "check"):
             task_part.call("check", task_settings, common["train"])
@@ -263,10 +266,11 @@ def _settings(part: Part, values: Mapping[str, Given]) -> Any:
         return build(part.settings, part.section, values)
 
 
-def _impl(method: str, impls: list[str], given: Given | None) -> str:
-    """The impl a method is computed with; `auto`, the default, is the first that its card names."""
+def _impl(method: str, card: Mapping[str, Any], given: Given | None, accelerator: str) -> str:
+    """The impl a method is computed with; `auto`, the default, is what its card names for the device."""
+    impls = card["impls"]
     if given is None or given.value == "auto":
-        return impls[0]
+        return chosen_impl(card, device_type(accelerator))
     if given.value not in impls:
         problem = f"there is no impl {given.value!r}"
         raise SettingsError(f"method.{method}.impl", problem, nearest(str(given.value), ["auto", *impls]), given.source)

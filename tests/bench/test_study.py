@@ -12,6 +12,7 @@ from bench.plugins import add_plugins, plugin_path, restore_plugins
 from bench.presets.preset import read
 from bench.spec import CellSpec
 from bench.study import Study, plan, settable
+from models.card import chosen_impl
 from models.errors import SettingsError
 from models.registry import METHODS
 from tasks.registry import TASKS
@@ -130,6 +131,12 @@ def test_spec_is_complete(planner: Planner) -> None:
     assert spec.train["optimiser"] == "adam"
     assert (spec.threads, spec.time_limit_s, spec.preset) == (1, 60.0, "")
     assert CellSpec.from_json(spec.to_json()) == spec
+
+
+def test_auto_is_what_a_card_names_for_the_device_else_the_first_impl() -> None:
+    card = {"impls": ["reference", "fast"], "auto": {"cpu": "fast"}}
+    assert [chosen_impl(card, device) for device in ("cpu", "cuda", "mps")] == ["fast", "reference", "reference"]
+    assert chosen_impl({"impls": ["fast", "reference"]}, "cpu") == "fast"
 
 
 def test_auto_becomes_the_first_impl(planner: Planner) -> None:
@@ -450,6 +457,13 @@ def test_plugins_are_found_again_and_changed_ones_refused(
         ),
         ("word.py", METHOD.replace('["fast", "reference"]', '"reference"'), "has impls 'reference', not a list"),
         ("twice.py", METHOD.replace('"fast"', '"reference"'), "not a list of one or more different names"),
+        (
+            "nowhere.py",
+            METHOD.replace('"colour"', '"auto": {"gpu": "fast"}, "colour"'),
+            "has auto .*, not a dictionary",
+        ),
+        ("slow.py", METHOD.replace('"colour"', '"auto": {"cpu": "slow"}, "colour"'), "has auto .*, not a dictionary"),
+        ("many.py", METHOD.replace('"colour"', '"auto": {"cpu": ["fast"]}, "colour"'), "has auto .*, not a dictionary"),
         ("untitled.py", METHOD.replace('"Ring"', "None"), "has title None, not text"),
         ("blank.py", METHOD.replace('"Ring"', '" "'), "has title ' ', not text"),
         ("numbered.py", TASK.replace('"version": 3', '"version": True'), "has version True, not a whole number"),

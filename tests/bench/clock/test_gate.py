@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +58,25 @@ def test_every_golden_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.savez(last, **arrays)
     with pytest.raises(ParityMissed, match="misses transformer_xl_prenorm: nll differs"):
         check("transformer_xl", "reference", settings("transformer_xl"), 8, CPU)
+
+
+@pytest.mark.parametrize("method", [*COUNTS, "full_attention"])
+def test_a_fast_impl_is_compared_with_the_reference_too(method: str) -> None:
+    assert check(method, "fast", settings(method), 8, CPU).endswith("the reference on the CPU")
+
+
+def test_what_is_right_in_training_and_wrong_with_caches_misses(monkeypatch: pytest.MonkeyPatch) -> None:
+    from models import heads
+
+    original = heads.Heads.grown
+
+    def grown(self: heads.Heads, *given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        key, value = original(self, *given)
+        return key, value.roll(1, dims=1)
+
+    monkeypatch.setattr(heads.Heads, "grown", grown)
+    with pytest.raises(ParityMissed, match="outputs of block 0 with cached keys and values"):
+        check("transformer_xl", "fast", settings("transformer_xl"), 8, CPU)
 
 
 def test_a_golden_file_that_cannot_be_read_lets_nobody_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
