@@ -39,13 +39,15 @@ _COLUMNS = (
     *("peak_bytes", "static_bytes", "state_bytes", "slots_alive", "slots_allocated"),
 )
 _CARD = ("title", "colour", "marker")
+TIME_TO_REFERENCE, MEMORY_TO_REFERENCE = "time to reference", "memory to reference"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a comparison's file, each of its rows with two ratios of memory more.
+    """The content of a comparison's file, each of its rows with three ratios of memory more.
 
     ``memory_ratio`` is to Transformer-XL at the same context, ``memory_ratio_to_whole`` to the same method, impl and
-    context at 100 % alive; None where either figure is missing.
+    context at 100 % alive, ``memory_to_reference`` to the method's reference at the same context and share; None where
+    either figure is missing.
 
     Raises FileNotFoundError, or DamagedFile where it holds something else.
     """
@@ -54,7 +56,7 @@ def read(path: Path) -> dict[str, Any]:
     if problem:
         raise DamagedFile(path, problem)
     rows: list[Row] = content["rows"]
-    return {**content, "rows": [{**row, **_memory_ratios(row, rows)} for row in rows]}
+    return {**content, "rows": [{"time_to_reference": None, **row, **_memory_ratios(row, rows)} for row in rows]}
 
 
 def _problem(content: Mapping[str, Any]) -> str:
@@ -78,14 +80,19 @@ def _problem(content: Mapping[str, Any]) -> str:
 
 
 def baseline(row: Row, rows: list[Row]) -> Row | None:
-    """The row that ratios are to: Transformer-XL's first at the same context."""
-    return next((one for one in rows if (one["method"], one["context"]) == (BASELINE, row["context"])), None)
+    """The row that ratios are to: Transformer-XL's at the same context, of the same impl if there is one."""
+    there = [one for one in rows if (one["method"], one["context"]) == (BASELINE, row["context"])]
+    return next((one for one in there if one["impl"] == row["impl"]), there[0] if there else None)
 
 
 def _memory_ratios(row: Row, rows: list[Row]) -> dict[str, float | None]:
-    same = ("method", "impl", "context")
-    whole = next((one for one in rows if one["alive"] == 1 and all(one[key] == row[key] for key in same)), None)
+    def like(**changed: object) -> Row | None:
+        wanted = {**{key: row[key] for key in ("method", "impl", "context", "alive")}, **changed}
+        return next((one for one in rows if all(one[key] == value for key, value in wanted.items())), None)
+
+    whole = like(alive=1.0)
     return {
+        "memory_to_reference": None if row["impl"] == "reference" else _ratio(row, like(impl="reference")),
         "memory_ratio": _ratio(row, baseline(row, rows)),
         "memory_ratio_to_whole": _ratio(row, whole),
     }
@@ -119,7 +126,7 @@ def write_contexts(file: Path, folder: Path) -> tuple[str, list[Path]]:
 
 def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:
     """The page: the table, how to read it, the figure."""
-    what = "a training step" if content["shape"]["scope"] == "step" else "one layer's forward and backward"
+    what = scaling.WHAT[content["shape"]["scope"]]
     facts = content["provenance"]
     code = f"code {facts['commit'][:12]}" if facts["commit"] else "code of no commit"
     said = [
@@ -152,7 +159,11 @@ def _steps(rows: list[Row]) -> str:
 def table(content: Mapping[str, Any]) -> Table:
     """The rows as they are shown."""
     rows: list[Row] = content["rows"]
-    shares = any(row["alive"] != 1 for row in rows)
+    columns = {
+        "memory to 100 % alive": any(row["alive"] != 1 for row in rows),
+        TIME_TO_REFERENCE: any(row["time_to_reference"] is not None for row in rows),
+        MEMORY_TO_REFERENCE: any(row["memory_to_reference"] is not None for row in rows),
+    }
     header = [
         "method",
         "impl",
@@ -160,24 +171,27 @@ def table(content: Mapping[str, Any]) -> Table:
         "alive",
         "time (ms) ↓",
         "time ratio",
+        TIME_TO_REFERENCE,
         "peak memory over static (MB) ↓",
         "ratio of memory over static",
         "memory to 100 % alive",
+        MEMORY_TO_REFERENCE,
         "state (kB/stream) ↓",
         "alive / allocated (slots/stream)",
         "status",
     ]
     lines = [_line(row, rows, content["cards"], content["clock"]["rounds"]) for row in rows]
-    if not shares:
-        column = header.index("memory to 100 % alive")
-        header.pop(column)
-        lines = [[*line[:column], *line[column + 1 :]] for line in lines]
-    return Table(tuple(header), tuple(tuple(line) for line in lines), left=(0, 1, len(header) - 1))
+    shown = [number for number, name in enumerate(header) if columns.get(name, True)]
+    table_lines = tuple(tuple(line[number] for number in shown) for line in lines)
+    return Table(tuple(header[number] for number in shown), table_lines, left=(0, 1, len(shown) - 1))
 
 
 def _line(row: Row, rows: list[Row], cards: Mapping[str, Row], rounds: int) -> list[str]:
     first = row is baseline(row, rows)
-    bounds = ("time_ratio_low", "time_ratio_high") if rounds >= FEWEST_ROUNDS else ("", "")
+    bounds, to_reference = (
+        (f"{ratio}_low", f"{ratio}_high") if rounds >= FEWEST_ROUNDS else ("", "")
+        for ratio in ("time_ratio", "time_to_reference")
+    )
     return [
         cards[row["method"]]["title"],
         row["impl"],
@@ -185,9 +199,11 @@ def _line(row: Row, rows: list[Row], cards: Mapping[str, Row], rounds: int) -> l
         f"{100 * row['alive']:g} %",
         _with_spread(row, "time_ms_p50", "time_ms_p20", "time_ms_p80", 1),
         "1" if first and row["time_ms_p50"] is not None else _with_spread(row, "time_ratio", *bounds, 2),
+        "-" if row["impl"] == "reference" else _with_spread(row, "time_to_reference", *to_reference, 2),
         number(None if row["peak_bytes"] is None else row["peak_bytes"] / 1e6, 1),
         number(row["memory_ratio"], 2),
         "-" if row["alive"] == 1 else number(row["memory_ratio_to_whole"], 2),
+        "-" if row["impl"] == "reference" else number(row["memory_to_reference"], 2),
         number(None if row["state_bytes"] is None else row["state_bytes"] / 1e3, 1),
         f"{number(row['slots_alive'], 0)} / {number(row['slots_allocated'], 0)}",
         f"{row['status']}: {row['reason']}" if row["reason"] else row["status"],

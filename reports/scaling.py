@@ -19,6 +19,12 @@ Row = Mapping[str, Any]
 Look = dict[str, Any]
 """Keywords for `Axes.plot`."""
 
+WHAT = {
+    "step": "a training step",
+    "layer": "one layer's forward and backward",
+    "token": "reading one token of each row",
+}
+"""What a comparison's scopes time."""
 _NO_FAILURE = ("ok", "unsupported")
 
 
@@ -39,7 +45,7 @@ def draw(content: Mapping[str, Any]) -> Figure:
             axes.set_ylim(1, 10)  # on which nothing stands but crosses
         _failures(axes, [row for row in missing if row["status"] not in _NO_FAILURE], looks)
         _ticks(axes)
-    title(left, f"time of {'a training step' if content['shape']['scope'] == 'step' else 'forward and backward'}")
+    title(left, f"time of {WHAT[content['shape']['scope']]}")
     left.set_ylabel("time (ms), lower is better")
     title(right, "peak memory over static")
     right.set_ylabel("memory (MB), lower is better")

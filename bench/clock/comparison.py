@@ -18,6 +18,7 @@ from bench.clock.settings import ClockSettings
 from bench.spec import CellSpec
 from bench.store.statuses import Status
 from models.backbone import BackboneSettings
+from models.card import chosen_impl
 from models.errors import SettingsError, Unsupported
 from models.registry import METHODS
 from tasks import enwik8
@@ -29,7 +30,8 @@ class Shape:
     """The model and the block that are compared.
 
     Args:
-        scope: ``step`` (a whole training step of a model on enwik8-4M) or ``layer`` (one layer's mixing rule).
+        scope: ``step`` (a whole training step of a model on enwik8-4M), ``layer`` (one layer's mixing rule, forward and
+            backward) or ``token`` (a model reads one token of each row, as in decoding).
         batch: B rows; heads: H; head_dim: D, E = H D; block: T tokens; layers: N, 1 where the scope is a layer.
         precision: as Lightning names it; threads: CPU threads; accelerator: where.
     """
@@ -70,7 +72,10 @@ class Compared:
         steps: that were timed; steady: whether step times had become steady before.
         rebuilt: whether it was built anew for each turn, because not all fit together.
         proof: what the implementation was checked against.
-        time_ratio: to Transformer-XL at the same context, median over rounds, with its interval; none below 6 rounds.
+        time_ratio: to Transformer-XL at the same context, of the same impl if it was measured, else of the first;
+            median over rounds, with its interval; none below 6 rounds.
+        time_to_reference: to the same method's reference, at the same context and share alive, likewise; None for the
+            reference itself, and where it was not measured beside it.
         peak_bytes: peak memory over static.
         static_bytes: weights, gradients, optimiser.
         state_bytes: of one layer's memory per stream when timing begins; slots_alive, slots_allocated likewise.
@@ -95,6 +100,9 @@ class Compared:
     time_ratio: float | None
     time_ratio_low: float | None
     time_ratio_high: float | None
+    time_to_reference: float | None
+    time_to_reference_low: float | None
+    time_to_reference_high: float | None
     peak_bytes: int | None
     static_bytes: int | None
     state_bytes: float | None
@@ -109,9 +117,14 @@ class Compared:
 
 
 def entries(
-    methods: Sequence[str], impls: Sequence[str], contexts: Sequence[int], alive: Sequence[float], block: int
+    methods: Sequence[str],
+    impls: Sequence[str],
+    contexts: Sequence[int],
+    alive: Sequence[float],
+    block: int,
+    device: str = "cpu",
 ) -> list[Entry]:
-    """All combinations; ``auto`` is each method's first impl, and a method without an impl is left out of it.
+    """All combinations; ``auto`` is each method's impl for the device, and a method without an impl is left out of it.
 
     A method that keeps all that it can reach is measured once per context, at 100 % alive, whatever shares were asked
     for: they would be the same measurement under other names.
@@ -122,8 +135,9 @@ def entries(
     for context in contexts:
         for method in methods:
             METHODS.check(method, "--methods")
-            known = METHODS.card(method)["impls"]
-            for impl in dict.fromkeys(known[0] if impl == "auto" else impl for impl in impls):
+            card = METHODS.card(method)
+            known, auto = card["impls"], chosen_impl(card, device)
+            for impl in dict.fromkeys(auto if impl == "auto" else impl for impl in impls):
                 if impl in known:
                     shares = dict.fromkeys(alive) if can_forget(method, impl, context, block) else (1.0,)
                     found += [Entry(method, impl, context, share) for share in shares]
@@ -232,26 +246,33 @@ def _at_one_context(
             continue
         orders[entry.name] = Order(spec, shape.scope, alive=entry.alive, warmup_steps=settings.warmup_steps)
     timed = run(orders, settings, lambda line: tell(f"time: {line}"))
-    baseline = next((timed[entry.name] for entry in asked if entry.method == BASELINE and entry.name in timed), None)
-    what = "train memory" if shape.scope == "step" else "layer memory"
+    baselines = {
+        entry.impl: timed[entry.name] for entry in reversed(asked) if entry.method == BASELINE and entry.name in timed
+    }
+    what = {"step": "train memory", "layer": "layer memory", "token": "token memory"}[shape.scope]
     found = []
     for entry in asked:
         if entry.name in refused:
-            found.append(_compared(entry, None, refused[entry.name], None))
+            found.append(_compared(entry, None, refused[entry.name], None, None))
             continue
         tell(f"memory: {entry.name}")
         memory = ask(Order(orders[entry.name].spec, what, alive=entry.alive))
-        found.append(_compared(entry, timed[entry.name], memory, baseline))
+        reference = None if entry.impl == "reference" else timed.get(replace(entry, impl="reference").name)
+        baseline = baselines.get(entry.impl, next(reversed(baselines.values()), None))
+        found.append(_compared(entry, timed[entry.name], memory, baseline, reference))
     return found
 
 
-def _compared(entry: Entry, timed: Timed | None, memory: Any, baseline: Timed | None) -> Compared:
+def _compared(
+    entry: Entry, timed: Timed | None, memory: Any, baseline: Timed | None, reference: Timed | None
+) -> Compared:
     timed = timed or Timed()
     turns, ready = timed.rounds, timed.ready
     samples = [ms for turn in turns if turn is not None for ms in turn.samples_ms]
     p20, p50, p80 = ratios.percentiles(samples) if samples else (None, None, None)
     walls = sum(turn.wall_ms for turn in turns if turn is not None)
     ratio = ratios.rows("time_to_transformer_xl", timed, baseline) if baseline and timed is not baseline else []
+    to_reference = ratios.rows("time_to_reference", timed, reference) if reference else []
     held = ready.held if ready else {}
     failures = [timed.failure] if timed.failure is not None else []
     figures: dict[str, float] = {}
@@ -273,6 +294,9 @@ def _compared(entry: Entry, timed: Timed | None, memory: Any, baseline: Timed | 
         time_ratio=ratio[0].value if ratio else None,
         time_ratio_low=ratio[0].context["low"] if ratio else None,
         time_ratio_high=ratio[0].context["high"] if ratio else None,
+        time_to_reference=to_reference[0].value if to_reference else None,
+        time_to_reference_low=to_reference[0].context["low"] if to_reference else None,
+        time_to_reference_high=to_reference[0].context["high"] if to_reference else None,
         peak_bytes=int(figures["extra"]) if figures else None,
         static_bytes=int(figures["static"]) if figures else None,
         state_bytes=held.get("state_bytes"),

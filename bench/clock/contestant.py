@@ -132,7 +132,7 @@ def _serve(order: Order, coordinator: Connection) -> None:
     from bench.checkpoints import load
     from bench.clock import device as devices
     from bench.clock import gate, memory
-    from bench.clock.workload import EvaluationStep, LayerStep, TrainingStep, Workload, refuse_endless_memory
+    from bench.clock.workload import EvaluationStep, LayerStep, TokenStep, TrainingStep, Workload, refuse_endless_memory
     from bench.executors import memory_limit
     from bench.plugins import restore_plugins
     from bench.spec import CellSpec
@@ -151,6 +151,8 @@ def _serve(order: Order, coordinator: Connection) -> None:
             return EvaluationStep(spec, weights, device)
         if order.what.startswith("layer"):
             return LayerStep(spec, device, order.alive)
+        if order.what.startswith("token"):
+            return TokenStep(spec, device, order.alive)
         return TrainingStep(spec, weights, device, order.alive)
 
     if order.what.endswith("memory"):

@@ -23,7 +23,7 @@ from models.errors import Unsupported
 from models.mixer import Context
 from models.registry import METHODS
 from models.state import State
-from tasks.randomness import derive, uniform
+from tasks.randomness import derive, seed_generators, uniform
 from tasks.stream import Position, StreamBatch
 from tasks.stream_step import enter, loss_divisor, read_block
 from tasks.train_settings import build_optimiser
@@ -97,7 +97,7 @@ class TrainingStep:
     def step(self) -> None:
         """One training step, as `StreamModule.training_step` takes it."""
         assert self.batch is not None
-        torch.manual_seed(derive(self.seed, "step", self.count, "rank", 0))
+        seed_generators(derive(self.seed, "step", self.count, "rank", 0))
         with self.autocast():
             read = read_block(
                 self.model,
@@ -165,7 +165,57 @@ class EvaluationStep:
         """Reads the block."""
         assert self.batch is not None
         with torch.no_grad(), self.autocast():
-            self.state = self.model(self.batch.inputs, enter(self.model, self.state, self.batch)).state
+            state = enter(self.model, self.state, self.batch)
+            self.state = self.model(self.batch.inputs, state, caching=True).state
+
+    def held(self) -> dict[str, float]:
+        """What the memory holds, per stream."""
+        assert self.state is not None
+        return self.model.memory(self.state)
+
+    def static_bytes(self) -> int:
+        """Of all weights."""
+        return weight_bytes(self.model)
+
+
+class TokenStep:
+    """A model reads the next token of each row, in evaluation: what decoding and acting cost.
+
+    Args:
+        spec: the cell.
+        device: where.
+        alive: as for `TrainingStep`.
+    """
+
+    def __init__(self, spec: CellSpec, device: torch.device, alive: float | None = None) -> None:
+        parts = build_parts(spec)
+        self.model, self.device = parts.model.to(device).eval(), device
+        self.edit_spans = None if alive is None else controlled_spans(self.model, alive)
+        self.autocast = functools.partial(autocast, device, spec.precision)
+        self.blocks = blocks(parts)
+        self.state: State | None = None
+        self.inputs = torch.empty(0)
+        self.place = 0
+
+    def fill(self) -> None:
+        """Reads ceil(horizon / T) blocks, and one token for keys and values to be there."""
+        self.state, _ = filled(self.model, self.blocks, self.device, self.edit_spans, self.autocast)
+        self.fetch()
+        self.step()
+
+    def fetch(self) -> None:
+        """The next token of each row, on the device."""
+        if self.place % self.model.sizes.block_length == 0:
+            self.inputs = next(self.blocks).to(self.device).inputs
+        self.place += 1
+
+    def step(self) -> None:
+        """Reads it."""
+        assert self.state is not None
+        column = (self.place - 1) % self.model.sizes.block_length
+        token = self.inputs[:, column : column + 1]
+        with torch.no_grad(), self.autocast():
+            self.state = self.model(token, self.state, edit_spans=self.edit_spans, caching=True).state
 
     def held(self) -> dict[str, float]:
         """What the memory holds, per stream."""

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contexts", default="1024,4096", metavar="N,N", help="positions seen (default: %(default)s)")
     parser.add_argument("--alive", default="1", metavar="S,S", help="shares of memories alive (default: %(default)s)")
     parser.add_argument(
-        "--scope", choices=("step", "layer"), default="step", help="what is timed (default: %(default)s)"
+        "--scope", choices=("step", "layer", "token"), default="step", help="what is timed (default: %(default)s)"
     )
     for name, default, about in (
         ("batch", 4, "rows"),
@@ -107,7 +107,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     from bench.clock.comparison import Shape, compare, entries, spec_of
     from bench.clock.phase import machine
-    from bench.devices import device_name
+    from bench.devices import device_name, device_type
     from bench.executors.device_lock import DeviceLock
     from bench.executors.progress import StageLine
     from bench.plugins import add_plugins
@@ -117,7 +117,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     plugins = add_plugins(args.plugin)
     methods = args.methods.split(",") if args.methods else METHODS.names()
-    asked = entries(methods, args.impls.split(","), contexts, alive, args.block)
+    asked = entries(methods, args.impls.split(","), contexts, alive, args.block, device_type(args.accelerator))
     names = ("scope", "batch", "heads", "head_dim", "block", "layers", "precision", "threads", "accelerator")
     shape = Shape(**{name: getattr(args, name) for name in names})
     settings = _settings(args, ClockSettings())
@@ -231,15 +231,15 @@ def table(found: list[Compared], device: str) -> str:
     """The comparison for people."""
     header = (
         f"{'method':<16} {'impl':<10} {'context':>8} {'alive':>6} {'ms p50':>9} {'p20':>9} {'p80':>9} "
-        f"{'to XL':>6} {'extra MB':>9} {'state kB':>9} status"
+        f"{'to XL':>6} {'to ref':>6} {'extra MB':>9} {'state kB':>9} status"
     )
     lines = [device, header]
     for row in found:
         lines.append(
             f"{row.method:<16} {row.impl:<10} {row.context:>8,} {row.alive:>6.0%} {_number(row.time_ms_p50, 1):>9} "
             f"{_number(row.time_ms_p20, 1):>9} {_number(row.time_ms_p80, 1):>9} {_number(row.time_ratio, 2):>6} "
-            f"{_number(row.peak_bytes, 1, 1e6):>9} {_number(row.state_bytes, 1, 1e3):>9} "
-            f"{row.status}{': ' + row.reason if row.reason else ''}"
+            f"{_number(row.time_to_reference, 2):>6} {_number(row.peak_bytes, 1, 1e6):>9} "
+            f"{_number(row.state_bytes, 1, 1e3):>9} {row.status}{': ' + row.reason if row.reason else ''}"
         )
     return "\n".join(lines)
 

@@ -51,6 +51,25 @@ def last_line(printed: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scope", ["token", "layer"])
+def test_impls_are_compared_with_the_reference(scope: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["clock", *TINY, "--scope", scope, "--impls", "reference,fast", "--contexts", "64"]
+    assert main([*words, "--methods", "transformer_xl,expire_span"]) == 0
+    printed = capsys.readouterr().out
+    assert " to ref " in printed
+    rows = {(row["method"], row["impl"]): row for row in last_line(printed)["rows"]}
+    for method in ("transformer_xl", "expire_span"):
+        reference, fast = rows[method, "reference"], rows[method, "fast"]
+        assert (reference["status"], fast["status"]) == ("ok", "ok"), reference["reason"] + fast["reason"]
+        assert reference["time_to_reference"] is None
+        assert fast["time_to_reference"] > 0
+        assert fast["slots_alive"] == reference["slots_alive"]
+        assert fast["proof"].endswith("the reference on the CPU")
+    own = rows["expire_span", "fast"]["time_ms_p50"] / rows["transformer_xl", "fast"]["time_ms_p50"]
+    assert rows["expire_span", "fast"]["time_ratio"] == pytest.approx(own, rel=0.5), "to the baseline of the same impl"
+
+
+@pytest.mark.slow
 def test_methods_are_compared_at_one_size_and_those_that_forget_nothing_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,6 +69,20 @@ def lines_of(text: str) -> dict[tuple[str, str, str], dict[str, str]]:
     return {(line["method"], line["context (positions)"], line["alive"]): line for line in found}
 
 
+def test_a_fast_impl_stands_beside_its_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bounds = {"time_to_reference": 0.4, "time_to_reference_low": 0.3, "time_to_reference_high": 0.5}
+    fast = [
+        row("transformer_xl", 64, 4.0, 1_000_000, impl="fast", **bounds),
+        row("expire_span", 64, 6.0, 3_000_000, impl="fast", **bounds),
+    ]
+    assert main(["contexts", str(kept(tmp_path, [*ROWS[:2], *fast]))]) == 0
+    text = capsys.readouterr().out
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
+    (one,) = (dict(zip(table[0], line, strict=True)) for line in table if line[:2] == ["Expire-Span", "fast"])
+    assert (one["time to reference"], one["memory to reference"]) == ("0.40 [0.30, 0.50]", "0.50")
+    assert one["ratio of memory over static"] == "3.00", "to the fast Transformer-XL"
+
+
 def test_the_table_shows_time_memory_and_their_ratios_at_the_same_context(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
