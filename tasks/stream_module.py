@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.backbone import Backbone
 from models.state import State, map_state
-from tasks.randomness import derive, uniform
+from tasks.randomness import derive, seed_generators, uniform
 from tasks.stream import Position, Score, Scorer, StreamBatch
 from tasks.stream_step import enter, loss_divisor, read_block, token_nll
 from tasks.train_settings import TrainSettings, build_optimiser
@@ -80,7 +80,7 @@ class StreamModule(pl.LightningModule):
 
     def training_step(self, batch: StreamBatch, batch_idx: int) -> None:
         train = self.settings
-        torch.manual_seed(derive(self.seed, "step", self.step, "rank", self.global_rank))
+        seed_generators(derive(self.seed, "step", self.step, "rank", self.global_rank))
         randomness = uniform(self.seed, "step", self.step, "shared")
         read = read_block(
             self.model, batch, self.carried, randomness, train.accumulation, self._divisor(batch), self.manual_backward
@@ -170,7 +170,8 @@ class StreamModule(pl.LightningModule):
 
     def _evaluate(self, batch: StreamBatch) -> None:
         assert self._scorer is not None
-        output = self.model(batch.inputs, enter(self.model, self._evaluated, batch), edit_spans=self.edit_spans)
+        state = enter(self.model, self._evaluated, batch)
+        output = self.model(batch.inputs, state, edit_spans=self.edit_spans, caching=True)
         self._evaluated = output.state
         self._scorer.add(batch, output.y, token_nll(output, batch))
         named = {name: float(value) for name, value in output.statistics.items()}
