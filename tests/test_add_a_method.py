@@ -50,6 +50,7 @@ def test_the_example_is_causal_and_reads_the_same_in_pieces(plugin: Path) -> Non
     assert torch.equal(read(changed, 12)[:, :20], whole[:, :20])
 
 
+@pytest.mark.slow
 def test_it_trains_beside_the_others_and_stands_in_the_table(plugin: Path, checkout: Path, tmp_path: Path) -> None:
     text = tmp_path / "corpus.txt"
     text.write_bytes(b"the quick brown fox jumps over the lazy dog. " * 400)

@@ -66,6 +66,7 @@ def last_line(printed: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_study_runs_and_is_reported(config: Path, checkout: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "tiny"
     command = [sys.executable, "-m", "bench", "run", "--config", str(config), "--out", str(out), "--jobs", "2"]

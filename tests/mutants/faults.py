@@ -148,8 +148,8 @@ METHODS = (
     Fault(
         "what a query may still see has been dropped",
         "models/expire_span.py",
-        "alive = span - age + self.settings.ramp > 0",
-        "alive = span - age > 0",
+        "alive = span - age + self.settings.ramp > 0\n        stays = (alive",
+        "alive = span - age > 0\n        stays = (alive",
         "tests/models/test_expire_span.py::test_dropping_what_expired_changes_no_output",
     ),
     Fault(
@@ -169,7 +169,7 @@ METHODS = (
     Fault(
         "a piece of a block is charged as a whole one",
         "models/adaptive_span.py",
-        "aux_loss=self.settings.coefficient * mean_span * n / self.sizes.block_length,",
+        "aux_loss=self.settings.coefficient * mean_span * x.shape[1] / self.sizes.block_length,",
         "aux_loss=self.settings.coefficient * mean_span,",
         f"{_PIECES}[adaptive_span-0-post]",
     ),
@@ -197,15 +197,15 @@ METHODS = (
     Fault(
         "memory is not detached",
         "models/compressive.py",
-        '"recent": history[:, -self.recent :].detach(),',
-        '"recent": history[:, -self.recent :],',
+        'history = torch.cat([state["recent"], state["open"], x.detach()], dim=1)',
+        'history = torch.cat([state["recent"], state["open"], x], dim=1)',
         "tests/models/test_streaming.py::test_state_is_detached_and_its_slots_and_bytes_are_reported[compressive-0-post]",
     ),
     Fault(
         "a stream's state counted once for all rows",
         "models/backbone.py",
-        "size.append(state_bytes(layer) / batch_rows(layer))",
-        "size.append(state_bytes(layer))",
+        'held["state_bytes"].append(state_bytes(layer) / batch_rows(layer))',
+        'held["state_bytes"].append(state_bytes(layer))',
         "tests/models/test_memory_figures.py::test_transformer_xl_holds_its_length_from_the_start[2]",
     ),
     Fault(
@@ -287,8 +287,8 @@ TASKS = (
     Fault(
         "random numbers begin again on resume",
         "tasks/stream_module.py",
-        'torch.manual_seed(derive(self.seed, "step", self.step,',
-        'torch.manual_seed(derive(self.seed, "step", batch_idx,',
+        'seed_generators(derive(self.seed, "step", self.step,',
+        'seed_generators(derive(self.seed, "step", batch_idx,',
         _STOPPED,
     ),
     Fault(
@@ -613,4 +613,58 @@ REPORTS = (
     ),
 )
 
-FAULTS = METHODS + TASKS + CELLS + CLOCK + REPORTS
+_FAST = "tests/models/test_fast.py::test_the_fast_impl_gives_what_the_reference_gives"
+KERNELS = (
+    Fault(
+        "a query of the fast impl sees itself",
+        "models/kernels/bands.py",
+        "return columns - self.behind - self.lag + (self.begun + t) // self.rate",
+        "return columns - self.behind - self.lag + (self.begun + t) // self.rate + 1",
+        "tests/models/kernels/test_attention.py::test_a_query_that_sees_no_key_gets_zero_and_gives_no_gradient",
+    ),
+    Fault(
+        "position vectors belong to the distance beside theirs",
+        "models/kernels/skew.py",
+        "begin, count = tile.storage_offset() + piece.first_hi - piece.reach, piece.reach",
+        "begin, count = tile.storage_offset() + piece.first_hi - piece.reach + 1, piece.reach",
+        f"{_FAST}[transformer_xl-5-whole-post]",
+    ),
+    Fault(
+        "the softmax's own share of the gradient is forgotten",
+        "models/kernels/attention.py",
+        "slope.sub_(work.of_lane(share, group, lane, span)).mul_(weight)",
+        "slope.mul_(weight)",
+        f"{_FAST}[full_attention-1-whole-post]",
+    ),
+    Fault(
+        "dropped weights have a gradient",
+        "models/kernels/attention.py",
+        "                slope.mul_(keep)\n",
+        "",
+        "tests/models/test_fast.py::test_dropped_weights_are_the_same_in_forward_and_backward[compressive]",
+    ),
+    Fault(
+        "a span of nothing cannot grow",
+        "models/kernels/bias.py",
+        "return x[: int((x <= 1).sum())].clamp_(min=TINY)",
+        "return x[: int((x <= 1).sum())].clamp_(min=0)",
+        f"{_FAST}[adaptive_span-10-tiled-pre]",
+    ),
+    Fault(
+        "the newest slots lose their places",
+        "models/expire_span.py",
+        "rank = torch.where(near, 2, torch.where(whole, 0, 1))",
+        "rank = torch.where(whole, 0, 1)",
+        f"{_FAST}[expire_span-14-whole-post]",
+    ),
+    Fault(
+        "a row that begins anew has another's cached keys",
+        "models/state.py",
+        "if not is_cache(name) or name in new_layer}",
+        "if True}",
+        "tests/models/test_streaming.py::"
+        "test_a_row_reads_the_same_alone_reset_or_beside_others[transformer_xl-0-pre-fast]",
+    ),
+)
+
+FAULTS = METHODS + KERNELS + TASKS + CELLS + CLOCK + REPORTS
