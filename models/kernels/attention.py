@@ -233,8 +233,8 @@ class _Gradients:
         work = self.work
         query = work.of_lane(work.query, group, lane, span)
         asking = work.of_lane(work.asking, group, lane, span) if work.apart else query
-        asked = torch.zeros_like(query)
-        by_position = torch.zeros_like(query) if work.apart else asked
+        asked = query.new_zeros(query.shape)  # contiguous, which a part of the heads' queries is not
+        by_position = query.new_zeros(query.shape) if work.apart else asked
         for columns, keys in span.runs:
             part = slope[:, :, columns]
             asked.baddbmm_(part, work.keys_of(key, lane, keys).mT)

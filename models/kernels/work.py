@@ -84,8 +84,8 @@ class Work:
     ) -> None:
         self.plan = plan
         self.batch, _, self.n, self.head_dim = query.shape
-        self.query = query * plan.scale
-        self.asking = self.query if asking is None else asking * plan.scale
+        self.query = (query * plan.scale).contiguous()
+        self.asking = self.query if asking is None else (asking * plan.scale).contiguous()
         self.apart = asking is not None
         self.positions, self.sources, self.of_bias = positions, sources, of_bias
         self.weights, self.values = weights, values

@@ -65,8 +65,6 @@ def test_impls_are_compared_with_the_reference(scope: str, capsys: pytest.Captur
         assert fast["time_to_reference"] > 0
         assert fast["slots_alive"] == reference["slots_alive"]
         assert fast["proof"].endswith("the reference on the CPU")
-    own = rows["expire_span", "fast"]["time_ms_p50"] / rows["transformer_xl", "fast"]["time_ms_p50"]
-    assert rows["expire_span", "fast"]["time_ratio"] == pytest.approx(own, rel=0.5), "to the baseline of the same impl"
 
 
 @pytest.mark.slow
