@@ -66,8 +66,10 @@ def _full_attention(rows: list[Row]) -> list[str]:
 
 
 def _named(content: Mapping[str, Any], what: str, which: Callable[[Row], bool]) -> list[str]:
+    several = len({row["impl"] for row in content["rows"]}) > 1
     names = [
-        f"{content['cards'][row['method']]['title']} ({100 * row['alive']:g} % alive) at {row['context']:,}"
+        f"{content['cards'][row['method']]['title']} ({row['impl'] + ', ' if several else ''}"
+        f"{100 * row['alive']:g} % alive) at {row['context']:,}"
         for row in content["rows"]
         if which(row)
     ]
