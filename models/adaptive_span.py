@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from models.backbone import BackboneSettings
 from models.errors import SettingsError, Unsupported
 from models.heads import Heads
+from models.kernels import work
 from models.kernels.bands import Band
 from models.kernels.bias import HeadRamp
 from models.kernels.work import Lane
@@ -161,15 +162,20 @@ class Fast(Method):
 
     differs_by = 1e-6  # the 1e-8 in the denominator
 
+    def lanes(self, n: int, window: int) -> list[Lane]:
+        """Heads that read n queries' keys at once, and how far: each head by itself where it is worth it."""
+        longest, ramp = self.settings.max_span, self.settings.ramp
+        widths = [min(window, int(z * longest + ramp) + 1) for z in self.ratio.tolist()]
+        heads = len(widths)
+        if heads * n * (max(widths) + n) <= work.TILE:
+            return [Lane(slice(0, heads), (Band(lag=n, width=max(widths)),))]
+        return [Lane(slice(head, head + 1), (Band(lag=n, width=width),)) for head, width in enumerate(widths)]
+
     def mix(self, memory: Tensor, x: Tensor, state: LayerState, context: Context) -> tuple[Tensor, LayerState]:
         assert isinstance(context.shared, LearnedPositions)
         n, block, positions = x.shape[1], context.norm(x), [context.shared.p]
-        longest, ramp = self.settings.max_span, self.settings.ramp
-        lanes = [
-            Lane(slice(head, head + 1), (Band(lag=n, width=min(memory.shape[1], int(z * longest + ramp) + 1)),))
-            for head, z in enumerate(self.ratio.tolist())
-        ]
-        bias: dict[str, Any] = {"bias": HeadRamp(longest, ramp), "of_bias": [self.ratio]}
+        lanes = self.lanes(n, memory.shape[1])
+        bias: dict[str, Any] = {"bias": HeadRamp(self.settings.max_span, self.settings.ramp), "of_bias": [self.ratio]}
         if context.caching:
             key, value = self.project.grown(state, [memory], block, context)
             y = self.project.attend_projected(block, key, value, lanes, positions, **bias)

@@ -19,7 +19,6 @@ stay, so that position terms need no lookup. It begins as P zero vectors.
 
 from __future__ import annotations
 
-import functools
 import math
 import random
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from models.kernels.bias import SlotRamp
 from models.kernels.work import Lane
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, position_scores
-from models.ragged import LENGTHS, joined, lengths_of
+from models.ragged import LENGTHS, behind, both, lengths_of, row_of
 from models.state import LayerState
 
 CARD = {
@@ -255,19 +254,20 @@ class Fast(Method):
         # What is left of each slot for the block's first query; the block's own tokens stand 0, -1, ... before it.
         left, newest_left = self.shortened(span, context) - age, self.shortened(newest, context) + steps
 
-        join = functools.partial(joined, lengths=lengths.tolist())
-        after = {"memory": join(state["memory"], x.detach()), "age": join(age, -steps.expand(batch, -1))}
+        order = behind(lengths, n)
+        slots = {"age": both(age, -steps.expand(batch, -1), order) + n}  # as the next block's first query finds them
         if context.caching:
             for name, weight in (("cache_key", self.project.key.weight), ("cache_value", self.project.value.weight)):
-                after[name] = join(state[name] if older is None else project(older, weight), project(block, weight))
-            y = self.read_caches(block, after, join(left, newest_left), lengths + n, context)
+                earlier = state[name] if older is None else project(older, weight)
+                slots[name] = both(earlier, project(block, weight), order)
+            y = self.read_caches(block, slots, both(left, newest_left, order), lengths + n, context)
         else:
             assert older is not None
             y = self.read(block, older, state, left, newest_left, context)
         charged = on_ramp(left, -age, n, ramp) + on_ramp(newest_left.flatten(), steps.repeat(batch), n, ramp)
         return Mixed(
             y,
-            self.kept(after, join(span.detach(), newest.detach()), lengths + n, n, context),
+            self.kept(state["memory"], x.detach(), slots, both(span, newest, order).detach(), order, lengths, context),
             aux_loss=self.settings.coefficient * charged / (batch * ramp * self.sizes.block_length),
             statistics={"mean_span": newest.detach().mean()},
             skip=self.skips(context),
@@ -347,30 +347,39 @@ class Fast(Method):
         if bool((whole | near).all()):
             return None
         rank = torch.where(near, 2, torch.where(whole, 0, 1))
-        row = torch.repeat_interleave(torch.arange(len(lengths), device=age.device), lengths)
-        visible = (near | (left + self.settings.ramp > 0)).nonzero().squeeze(1)
-        return visible[(row * 3 + rank)[visible].argsort(stable=True)]
+        visible = (near | ~(left + self.settings.ramp <= 0)).nonzero().squeeze(1)
+        return visible[(row_of(lengths) * 3 + rank)[visible].argsort(stable=True)]
 
-    def kept(self, slots: LayerState, span: Tensor, lengths: Tensor, n: int, context: Context) -> LayerState:
+    def kept(
+        self,
+        memory: Tensor,
+        x: Tensor,
+        slots: LayerState,
+        span: Tensor,
+        order: Tensor,
+        lengths: Tensor,
+        context: Context,
+    ) -> LayerState:
         """What of memory and block some later query may still see.
 
         Args:
-            slots: of both, ragged, with ages as the block's first query found them; span: theirs.
-            lengths: [B] of the rows; n: tokens of the block.
+            memory: [sum of lengths, E], lengths: [B] of its rows; x: [B, n, E], the block.
+            order: in which both stand as one.
+            slots: what else is known of them, in order; span: their spans.
         """
-        age = slots["age"] + n
-        alive = span - age + self.settings.ramp > 0
-        state = {**slots, "age": age, "alive": alive}
+        alive = span - slots["age"] + self.settings.ramp > 0
+        stays = alive | (slots["age"] <= self.near)
+        slots = {**slots, "alive": alive}
         if context.edit_spans is not None:
-            state["span"] = span
+            slots["span"] = span
         if context.caching:
-            state["cache_span"] = span
-        stays = alive | (age <= self.near)
+            slots["cache_span"] = span
+        lengths = lengths + x.shape[1]
         if not bool(stays.all()):
             number = stays.nonzero().squeeze(1)
-            state = {name: x.index_select(0, number) for name, x in state.items()}
-            lengths = lengths_of(number, lengths)
-        return {**state, LENGTHS: lengths}
+            slots = {name: tensor.index_select(0, number) for name, tensor in slots.items()}
+            order, lengths = order.index_select(0, number), lengths_of(number, lengths)
+        return {**slots, "memory": both(memory, x, order), LENGTHS: lengths}
 
 
 def on_ramp(left: Tensor, place: Tensor, n: int, ramp: int) -> Tensor:

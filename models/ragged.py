@@ -36,13 +36,26 @@ def with_names(layer: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, 
     }
 
 
-def joined(older: Tensor, newer: Tensor, lengths: list[int]) -> Tensor:
-    """Ragged slots [sum of lengths, ...] with those of a block [B, n, ...] behind each row's."""
-    parts = torch.split(older, lengths)
-    return torch.cat([part for pair in zip(parts, newer, strict=True) for part in pair])
+def behind(lengths: Tensor, n: int) -> Tensor:
+    """The order in which ragged slots, with n new ones behind each row's, stand in `both` of them."""
+    older, rows = int(lengths.sum()), len(lengths)
+    new = torch.arange(rows * n, device=lengths.device).view(rows, n)
+    order = torch.empty(older + rows * n, dtype=torch.long, device=lengths.device)
+    order[row_of(lengths) * n + torch.arange(older, device=lengths.device)] = torch.arange(older, device=lengths.device)
+    order[new + lengths.cumsum(0)[:, None]] = older + new
+    return order
+
+
+def both(older: Tensor, newer: Tensor, order: Tensor) -> Tensor:
+    """What an order, or a part of it, names of ragged slots [sum of lengths, ...] and those of a block [B, n, ...]."""
+    return torch.cat([older, newer.flatten(0, 1)]).index_select(0, order)
+
+
+def row_of(lengths: Tensor) -> Tensor:
+    """The row of each slot."""
+    return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
 
 
 def lengths_of(chosen: Tensor, lengths: Tensor) -> Tensor:
     """How many slots of each row are chosen: by numbers, or by booleans [sum of lengths]."""
-    row = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
-    return torch.bincount(row[chosen], minlength=len(lengths))
+    return torch.bincount(row_of(lengths)[chosen], minlength=len(lengths))

@@ -3,9 +3,9 @@
     y_t = sum_i a_ti W_v h_i,    a_t = softmax_i( (q_t . W_k h_i + r_t . p_c(t,i)) / sqrt(D) + b_ti )
 
 over the keys i that its `bands` let query t see; b is a `Bias` (log m of Expire-Span and Adaptive-Span, say). The
-forward keeps keys, values, the output and each query's log-sum-exp; the backward computes the weights anew from them,
-so nothing of the size of T x S lives longer than its tile. Keys and values are projected from the hidden states h in
-here: so the gradient of h is computed for those sources alone that ask for it, and a detached memory does not.
+forward keeps keys, values and the output; the backward computes the weights anew from them, so nothing of the size of
+T x S lives longer than its tile. Keys and values are projected from the hidden states h in here: so the gradient of h
+is computed for those sources alone that ask for it, and a detached memory does not.
 
 Layout: the rows of a batch are taken in groups, the heads of a group in lanes, the queries of a lane in chunks, so that
 a tile of scores [rows * heads, queries, columns] stays in the processor's cache.
@@ -24,7 +24,8 @@ from torch.nn import functional
 from models.kernels import skew
 from models.kernels.bands import Chunk
 from models.kernels.bias import Bias
-from models.kernels.work import Group, Lane, Plan, Work, buffer
+from models.kernels.rows import Group
+from models.kernels.work import Lane, Plan, Work, buffer
 
 
 def attend(
@@ -45,8 +46,8 @@ def attend(
 
     Args:
         query: q [B, H, n, D].
-        sources: hidden states that keys and values are projected from, oldest first: each [B, S, E], or ragged
-            [sum of lengths, E], the rows one behind the other.
+        sources: hidden states that keys and values are projected from, oldest first: each [B, S, E], the first alone
+            perhaps ragged [sum of lengths, E], the rows one behind the other.
         key_weight, value_weight: W_k, W_v [H * D, E].
         lanes: heads and the bands that they see; together all heads.
         positions: for each band its position vectors, [D, P] for all heads or [H, D, P], or None.
@@ -118,13 +119,12 @@ def attend_projected(
         vectors = [None if p is None else p.to(kind) for p in positions]
         asking = None if asking is None else asking.to(kind)
         work = Work(plan, query.to(kind), asking, vectors, [key], [x.to(kind) for x in of_bias], values=value)
-        return _forward(work, None)[0].flatten(-2)
+        return _forward(work, None).flatten(-2)
 
 
-def _forward(work: Work, kept: list[Tensor] | None) -> tuple[Tensor, Tensor]:
-    """The output [B, n, H, D] and the log-sum-exp [B, H, n]; if wanted, keys and values of each group go to `kept`."""
+def _forward(work: Work, kept: list[Tensor] | None) -> Tensor:
+    """The output [B, n, H, D]; if wanted, keys and values of each group go to `kept`."""
     y = work.query.new_empty(work.batch, work.n, work.plan.heads, work.head_dim)
-    log_sum = work.query.new_empty(work.batch, work.plan.heads, work.n)
     for group in work.groups():
         key, value = work.projected(group)
         if kept is not None:
@@ -133,18 +133,14 @@ def _forward(work: Work, kept: list[Tensor] | None) -> tuple[Tensor, Tensor]:
             if span.width == 0:
                 y[group.rows, span.begin : span.end, lane.heads] = 0
                 continue
-            tile = work.scores(group, lane, span, key)
-            top = tile.amax(-1, keepdim=True).clamp_(min=torch.finfo(tile.dtype).min)
-            total = tile.sub_(top).exp_().sum(-1, keepdim=True)
-            total.clamp_(min=torch.finfo(tile.dtype).tiny)  # a query that sees no key gets zero
+            weight = work.attention(work.scores(group, lane, span, key))
             keep = work.kept(group, lane, span)
             if keep is not None:
-                tile.mul_(keep)
-            mixed = work.weighted(lane, span, tile, value).div_(total)
-            shape = (group.count, -1, span.end - span.begin)
-            y[group.rows, span.begin : span.end, lane.heads] = mixed.view(*shape, work.head_dim).transpose(1, 2)
-            log_sum[group.rows, lane.heads, span.begin : span.end] = top.add_(total.log_()).view(shape)
-    return y, log_sum
+                weight.mul_(keep)
+            mixed = work.weighted(lane, span, weight, value)
+            by_head = mixed.view(group.count, -1, span.end - span.begin, work.head_dim)
+            y[group.rows, span.begin : span.end, lane.heads] = by_head.transpose(1, 2)
+    return y
 
 
 class _Attend(torch.autograd.Function):
@@ -153,24 +149,24 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, query: Tensor, asking: Tensor | None, *tensors: Tensor) -> Tensor:
         kept: list[Tensor] | None = [] if plan.learns else None
-        y, log_sum = _forward(_work(plan, query, asking, tensors), kept)
+        y = _forward(_work(plan, query, asking, tensors), kept)
         ctx.plan, ctx.inputs = plan, len(tensors)
-        ctx.save_for_backward(query, asking, y, log_sum, *tensors, *(kept or []))
+        ctx.save_for_backward(query, asking, y, *tensors, *(kept or []))
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, asking, y, log_sum, *saved = ctx.saved_tensors
+        query, asking, y, *saved = ctx.saved_tensors
         tensors, kept = saved[: ctx.inputs], saved[ctx.inputs :]
         with torch.autocast(grad.device.type, enabled=False):
             work = _work(ctx.plan, query, asking, tensors)
             wanted = _Gradients(work, ctx.needs_input_grad[3:])
-            _backward(work, wanted, grad.transpose(1, 2).contiguous(), y, log_sum, kept)
+            _backward(work, wanted, grad.transpose(1, 2).contiguous(), y, kept)
             return None, *wanted.all()
 
 
-def _backward(work: Work, wanted: _Gradients, grad: Tensor, y: Tensor, log_sum: Tensor, kept: Sequence[Tensor]) -> None:
+def _backward(work: Work, wanted: _Gradients, grad: Tensor, y: Tensor, kept: Sequence[Tensor]) -> None:
     """Adds up all gradients from that of the output [B, H, n, D]; the weights are computed anew, tile by tile."""
     share = (grad * y.transpose(1, 2)).sum(-1, keepdim=True)  # sum_i a_ti da_ti
     for number, group in enumerate(work.groups()):
@@ -178,9 +174,9 @@ def _backward(work: Work, wanted: _Gradients, grad: Tensor, y: Tensor, log_sum: 
         wanted.begin(group)
         for lane, span in work.spans(group):
             if span.width == 0:
+                wanted.nothing(group, lane, span)
                 continue
-            lse = work.of_lane(log_sum[..., None], group, lane, span)
-            weight = work.scores(group, lane, span, key).sub_(lse).exp_()
+            weight = work.attention(work.scores(group, lane, span, key))
             out = work.of_lane(grad, group, lane, span)
             slope = work.slope(lane, span, out, value)
             keep = work.kept(group, lane, span)
@@ -206,8 +202,8 @@ class _Gradients:
 
     def __init__(self, work: Work, wanted: Sequence[bool]) -> None:
         self.work = work
-        self.query = torch.zeros_like(work.query)
-        self.asking = torch.zeros_like(work.query) if work.apart else None
+        self.query = torch.empty_like(work.query)
+        self.asking = torch.empty_like(work.query) if work.apart else None
         assert work.weights is not None
         self.weights = work.weights
         self.key_weight, self.value_weight = (torch.zeros_like(weight) for weight in work.weights)
@@ -218,27 +214,43 @@ class _Gradients:
         ]
         self.bias = None if work.plan.bias is None else work.plan.bias.gradient(work)
         self.key = self.value = work.query.new_empty(0)
+        self.beta = 1
+        """0 where a tile's gradients of keys and values are all that there are of them."""
 
     def begin(self, group: Group) -> None:
-        shape = (group.count * self.work.plan.heads, self.work.head_dim, group.columns)
-        self.key, self.value = buffer(self.key, *shape).zero_(), buffer(self.value, *shape).zero_()
+        work = self.work
+        self.beta = 0 if work.at_once(group) else 1
+        self.key, self.value = (self._room(old, group) for old in (self.key, self.value))
+
+    def _room(self, old: Tensor, group: Group) -> Tensor:
+        """Where a group's gradient of keys or values adds up, [rows * H, columns, D], laid out as these are."""
+        work = self.work
+        if group.count == 1:
+            room = work.by_head(buffer(old, group.columns, work.plan.heads * work.head_dim), group)
+        else:
+            room = buffer(old, group.count * work.plan.heads, group.columns, work.head_dim)
+        return room if self.beta == 0 else room.zero_()
+
+    def nothing(self, group: Group, lane: Lane, span: Chunk) -> None:
+        """For queries that see no key."""
+        for total in (self.query, self.asking):
+            if total is not None:
+                total[group.rows, lane.heads, span.begin : span.end] = 0
 
     def values(self, lane: Lane, span: Chunk, weight: Tensor, out: Tensor) -> None:
         """Adds to the gradient of values, from weights and the output's gradient."""
         for columns, keys in span.runs:
-            self.work.keys_of(self.value, lane, keys).baddbmm_(out.mT, weight[:, :, columns])
+            self.work.keys_of(self.value, lane, keys).baddbmm_(weight[:, :, columns].mT, out, beta=self.beta)
 
     def scores(self, group: Group, lane: Lane, span: Chunk, slope: Tensor, key: Tensor) -> None:
         """Adds what follows from the gradient of a tile's scores."""
         work = self.work
         query = work.of_lane(work.query, group, lane, span)
         asking = work.of_lane(work.asking, group, lane, span) if work.apart else query
-        asked = query.new_zeros(query.shape)  # contiguous, which a part of the heads' queries is not
-        by_position = query.new_zeros(query.shape) if work.apart else asked
+        asked = work.weighted(lane, span, slope, key)
+        by_position = torch.zeros_like(asked) if work.apart else asked
         for columns, keys in span.runs:
-            part = slope[:, :, columns]
-            asked.baddbmm_(part, work.keys_of(key, lane, keys).mT)
-            work.keys_of(self.key, lane, keys).baddbmm_(query.mT, part)
+            work.keys_of(self.key, lane, keys).baddbmm_(slope[:, :, columns].mT, query, beta=self.beta)
         for piece in span.pieces:
             p, total = work.vectors(piece.band, lane, group), self.positions[piece.band]
             if p is not None and total is not None:
@@ -247,35 +259,33 @@ class _Gradients:
                 if p.dim() == 3:
                     total[lane.heads] += by_p.view(group.count, -1, *p.shape[1:]).sum(0)
         shape = (group.count, -1, *query.shape[1:])
-        self.query[group.rows, lane.heads, span.begin : span.end] += asked.view(shape)
+        self.query[group.rows, lane.heads, span.begin : span.end] = asked.view(shape)
         if self.asking is not None:
-            self.asking[group.rows, lane.heads, span.begin : span.end] += by_position.view(shape)
+            self.asking[group.rows, lane.heads, span.begin : span.end] = by_position.view(shape)
         if self.bias is not None:
             self.bias.collect(slope, group, lane, span)
 
     def end(self, group: Group) -> None:
         """From the gradients of a group's keys and values to those of what they were projected from."""
         work = self.work
-        shape, states_of = (group.count, -1, group.columns), list(work.states(group))
-        for grad, weight, total in (
-            (self.key.view(shape), self.weights[0], self.key_weight),
-            (self.value.view(shape), self.weights[1], self.value_weight),
+        for by_head, weight, total in (
+            (self.key, self.weights[0], self.key_weight),
+            (self.value, self.weights[1], self.value_weight),
         ):
-            for columns, states in states_of:
-                for of_row, of_states in zip(grad[:, :, columns], states, strict=True):
-                    total.addmm_(of_row, of_states)
-            for number, rows, columns, where in work.stretches(group):
+            grad = work.by_slot(by_head, group)
+            for columns, states in work.states(group):
+                total.addmm_((grad[columns] if group.count == 1 else grad).T, states.flatten(0, 1))
+            for number, columns in enumerate(work.rows.places(group)):
                 into = self.sources[number]
                 if into is not None:
-                    part = grad[rows, :, columns]
-                    work.part(number, into, where).baddbmm_(part.mT, weight.expand(len(part), -1, -1))
+                    work.rows.add(into, number, group, grad.view(group.count, group.columns, -1)[:, columns] @ weight)
 
     def all(self) -> tuple[Tensor | None, ...]:
         scale = self.work.plan.scale
         bias = () if self.bias is None else self.bias.all()
         return (
-            self.query * scale,
-            None if self.asking is None else self.asking * scale,
+            self.query.mul_(scale),
+            None if self.asking is None else self.asking.mul_(scale),
             self.key_weight,
             self.value_weight,
             *self.positions,

@@ -84,20 +84,28 @@ class Chunk:
     """Columns of the tile and the keys that they stand for, as few as possible: what is multiplied at once."""
     _edges: dict[int, tuple[Tensor | None, Tensor | None]] = field(default_factory=dict, compare=False, repr=False)
 
-    def edges(self, number: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-        """What the queries do not see at a piece's left and right end: [queries, columns], true there; or None."""
+    def edges(self, number: int, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What hides keys at a piece's ends, [queries, columns]: -inf where a query does not see; None for nothing.
+
+        To add it is quicker than to fill by a mask.
+        """
         if number not in self._edges:
             piece = self.pieces[number]
             left = right = None
             if piece.sinks[-1]:
-                sinks = torch.tensor(piece.sinks, device=device)
-                left = torch.arange(piece.sinks[-1], device=device) < sinks[:, None]
+                sinks = torch.tensor(piece.sinks, device=like.device)
+                left = _hidden(torch.arange(piece.sinks[-1], device=like.device) < sinks[:, None], like)
             behind = piece.columns.stop - piece.first_hi
             if behind:
-                rises = torch.tensor(piece.rises, device=device)
-                right = torch.arange(behind, device=device) >= rises[:, None]
+                rises = torch.tensor(piece.rises, device=like.device)
+                right = _hidden(torch.arange(behind, device=like.device) >= rises[:, None], like)
             self._edges[number] = left, right
         return self._edges[number]
+
+
+def _hidden(where: Tensor, like: Tensor) -> Tensor:
+    """-inf there, else 0, in the precision of `like`."""
+    return torch.zeros(where.shape, dtype=like.dtype, device=like.device).masked_fill_(where, -torch.inf)
 
 
 def chunk(bands: tuple[Band, ...], positions: tuple[int, ...], columns: int, begin: int, end: int) -> Chunk:

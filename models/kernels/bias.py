@@ -14,7 +14,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from models.kernels.bands import Chunk
-    from models.kernels.work import Group, Lane, Work
+    from models.kernels.rows import Group
+    from models.kernels.work import Lane, Work
 
 
 TINY = 1e-30
@@ -66,7 +67,9 @@ class SlotRamp(Bias):
     def add(self, tile: Tensor, work: Work, group: Group, lane: Lane, span: Chunk) -> None:
         at, x = self.left(work, group, span)
         if x.shape[-1]:
-            bias = work.memo(group, f"log m from {span.begin}", lambda: x.clamp(0, 1).log_()[:, None])
+            (piece,) = span.pieces
+            name = f"log m of {span.begin} to {span.end} and {piece.keys}"
+            bias = work.memo(group, name, lambda: _log(x.clamp(max=1))[:, None])
             tile.view(group.count, -1, *tile.shape[1:])[..., at:].add_(bias)
 
     def left(self, work: Work, group: Group, span: Chunk) -> tuple[int, Tensor]:
@@ -83,7 +86,7 @@ class SlotRamp(Bias):
             steps = torch.arange(span.begin, span.end, device=level.device, dtype=level.dtype).div_(self.ramp)
             return level[:, None, first : piece.keys.stop] - steps[:, None]
 
-        x: Tensor = work.memo(group, f"x from {span.begin}", now)
+        x: Tensor = work.memo(group, f"x of {span.begin} to {span.end} and {piece.keys}", now)
         at: int = piece.at + first - piece.keys.start
         return at, x
 
@@ -100,18 +103,18 @@ class _SlotRampGradient(BiasGradient):
         at, x = self.rule.left(self.work, group, span)
         if not x.shape[-1]:
             return
+        (piece,) = span.pieces
         # d log m / d x = 1 / x on the ramp, its upper end included as in torch.clamp's gradient.
         inverse = self.work.memo(
-            group, f"1 / x from {span.begin}", lambda: x.reciprocal().masked_fill_((x <= 0) | (x > 1), 0)[:, None]
+            group,
+            f"1 / x of {span.begin} to {span.end} and {piece.keys}",
+            lambda: x.reciprocal().masked_fill_((x <= 0) | (x > 1), 0)[:, None],
         )
         by_slot = (slope.view(group.count, -1, *slope.shape[1:])[..., at:] * inverse).sum((1, 2))  # [rows, slots]
-        (piece,) = span.pieces
-        first = piece.keys.start + at - piece.at
-        for number, rows, columns, where in self.work.stretches(group):
-            begin, end = max(columns.start, first), min(columns.stop, piece.keys.stop)
-            if begin < end:
-                into = self.work.part(number, self.total[number], where)
-                into[:, begin - columns.start : end - columns.start] += by_slot[rows, begin - first : end - first]
+        by_column = by_slot.new_zeros(group.count, group.columns)
+        by_column[:, piece.keys.start + at - piece.at : piece.keys.stop] = by_slot
+        for number, columns in enumerate(self.work.rows.places(group)):
+            self.work.rows.add(self.total[number], number, group, by_column[:, columns])
 
     def all(self) -> Sequence[Tensor]:
         return self.total
@@ -119,23 +122,29 @@ class _SlotRampGradient(BiasGradient):
 
 def _level(work: Work, group: Group) -> Tensor:
     """x of a group's columns [rows, columns]; below 0 where a row has no slot."""
-    level = work.of_bias[0].new_full((group.count, group.columns), -1.0)
-    for number, rows, columns, where in work.stretches(group):
-        level[rows, columns] = work.part(number, work.of_bias[number], where)
+    level = torch.cat([work.rows.taken(x, number, group) for number, x in enumerate(work.of_bias)], dim=1)
+    missing = work.rows.missing(group)
+    if missing is not None:
+        level[:, : missing.shape[1]].masked_fill_(missing, -1)
     return level
 
 
 def _first_below(level: Tensor, limit: float) -> int:
     """The first column in which any row is not above the limit; the number of columns if all are."""
-    below = (level <= limit).any(0).nonzero()
+    below = (level > limit).logical_not_().any(0).nonzero()  # what is no number is to be seen
     return int(below[0]) if len(below) else level.shape[1]
+
+
+def _log(x: Tensor) -> Tensor:
+    """log x, -inf from 0 down. Asked for the logarithm of 0 itself, the processor takes ten times as long."""
+    return torch.where(x <= 0, -torch.inf, x.clamp(min=TINY).log_())
 
 
 class HeadRamp(Bias):
     """log m of heads with a span each: m_h(d) = clamp((z_h L + 1 - d) / R + 1, 0, 1) at distance d.
 
-    Its tensor: z [H]. Each head is a lane of its own, with one band that is as wide as the head sees. Where z L is
-    whole, the first distance with m = 0 belongs to it: as in torch.clamp, z has a gradient from there.
+    Its tensor: z [H]. Each lane has one band, as wide as the farthest of its heads sees. Where z L is whole, the first
+    distance with m = 0 belongs to what a head sees: as in torch.clamp, z has a gradient from there.
 
     Args:
         longest: L.
@@ -147,19 +156,20 @@ class HeadRamp(Bias):
 
     def add(self, tile: Tensor, work: Work, group: Group, lane: Lane, span: Chunk) -> None:
         x = self.far(work, group, lane)
-        if len(x):
-            _farthest(tile, lane, span, len(x)).add_(work.memo(group, f"log m of {lane.heads}", x.log))
+        if x.shape[1]:
+            name = f"log m of {lane.heads}"
+            log_m = work.memo(group, name, lambda: torch.where(x < 0, -torch.inf, x.clamp(TINY, 1).log_()))
+            _farthest(tile, lane, span, x.shape[1]).add_(log_m[:, None])
 
     def far(self, work: Work, group: Group, lane: Lane) -> Tensor:
-        """(z L + 1 - d) / R + 1 of the distances, farthest first, at which it is at most 1; TINY for 0."""
-        (ratio,), (band,), head = work.of_bias, lane.bands, lane.heads.start
-        assert lane.heads.stop == head + 1
+        """(z L + 1 - d) / R + 1 of a lane's heads at the distances, farthest first, at which any has at most 1."""
+        (ratio,), (band,) = work.of_bias, lane.bands
 
         def now() -> Tensor:
             assert band.width is not None
             distance = torch.arange(band.width, 0, -1, device=ratio.device)
-            x = (ratio.detach()[head] * self.longest + 1 - distance) / self.ramp + 1
-            return x[: int((x <= 1).sum())].clamp_(min=TINY)
+            x = (ratio.detach()[lane.heads, None] * self.longest + 1 - distance) / self.ramp + 1
+            return x[:, : int((x <= 1).sum(1).max())]
 
         x: Tensor = work.memo(group, f"x of {lane.heads}", now)
         return x
@@ -175,18 +185,19 @@ class _HeadRampGradient(BiasGradient):
 
     def collect(self, slope: Tensor, group: Group, lane: Lane, span: Chunk) -> None:
         x = self.rule.far(self.work, group, lane)
-        if len(x):
-            by_distance = _farthest(slope, lane, span, len(x)).sum((0, 1))
-            self.total[lane.heads.start] += (by_distance / x).sum() * self.rule.longest / self.rule.ramp
+        if x.shape[1]:
+            by_distance = _farthest(slope, lane, span, x.shape[1]).sum((0, 2))  # [heads, distances]
+            inverse = x.clamp(min=TINY).reciprocal_().masked_fill_((x < 0) | (x > 1), 0)
+            self.total[lane.heads] += (by_distance * inverse).sum(1) * (self.rule.longest / self.rule.ramp)
 
     def all(self) -> Sequence[Tensor]:
         return (self.total,)
 
 
 def _farthest(tile: Tensor, lane: Lane, span: Chunk, count: int) -> Tensor:
-    """The columns of the farthest keys that each query sees, [rows, queries, count]."""
+    """The columns of the farthest keys that each query sees, [rows, heads, queries, count]."""
     (piece,) = span.pieces
     assert lane.bands[0].width is not None
-    begin = piece.first_hi - lane.bands[0].width
-    shape = (len(tile), tile.shape[1], count)
-    return tile.as_strided(shape, (tile.stride(0), tile.stride(1) + 1, 1), tile.storage_offset() + begin)
+    begin, heads = piece.first_hi - lane.bands[0].width, lane.heads.stop - lane.heads.start
+    shape, by_head = (len(tile) // heads, heads, tile.shape[1], count), tile.stride(0)
+    return tile.as_strided(shape, (heads * by_head, by_head, tile.stride(1) + 1, 1), tile.storage_offset() + begin)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from models.kernels.bands import Piece
@@ -77,7 +76,9 @@ def add_gradients(
     if rate == 1 and len(slope) == 1:
         ((packed, _),) = views(slope, None, rate, piece)
     else:
-        packed = torch.zeros(*asking.shape[:2], piece.reach, dtype=slope.dtype, device=slope.device)
+        packed = slope.new_empty(*asking.shape[:2], piece.reach)
+        if rate > 1:
+            packed.zero_()  # the oldest vectors stand for no key where there are few
         for view, part in views(slope, packed, rate, piece):
             part.copy_(view)
     if p.dim() == 3:

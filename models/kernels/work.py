@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from models.kernels import skew
 from models.kernels.bands import Band, Chunk, chunk
 from models.kernels.bias import Bias
+from models.kernels.rows import Group, Rows
 
 TILE = 1 << 18
 """Scores in a tile, at most (float32: 1 MB), unless a few queries alone have more keys."""
@@ -24,7 +26,7 @@ class Lane:
     """Heads that see the same keys.
 
     Args:
-        heads: which.
+        heads: which: all, or one.
         bands: what their queries see.
     """
 
@@ -49,22 +51,9 @@ class Plan:
     bias: Bias | None
     chunks: dict[tuple[int, int, int], list[Chunk]] = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class Group:
-    """Rows that are computed at once: `first` to `last` (exclusive), with `columns` keys each, padded on the left."""
-
-    first: int
-    last: int
-    columns: int
-
-    @property
-    def rows(self) -> slice:
-        return slice(self.first, self.last)
-
-    @property
-    def count(self) -> int:
-        return self.last - self.first
+    def __post_init__(self) -> None:
+        if any(lane.heads.stop - lane.heads.start not in (1, self.heads) for lane in self.lanes):
+            raise ValueError(f"a lane has all {self.heads} heads or one")
 
 
 class Work:
@@ -89,7 +78,12 @@ class Work:
         self.apart = asking is not None
         self.positions, self.sources, self.of_bias = positions, sources, of_bias
         self.weights, self.values = weights, values
-        self._tile = self._slope = query.new_empty(0)
+        slots = [
+            source.shape[1] if lengths is None else lengths
+            for source, lengths in zip(sources, plan.lengths, strict=True)
+        ]
+        self.rows = Rows(self.batch, slots, query.device)
+        self._tile = self._weight = query.new_empty(0)
         self._memo: dict[tuple[Group, str], Any] = {}
 
     def memo(self, group: Group, name: str, make: Callable[[], Any]) -> Any:
@@ -101,72 +95,51 @@ class Work:
 
     def groups(self) -> Iterator[Group]:
         """The batch's rows, as many at a time as fit a tile."""
-        columns = [0] * self.batch
-        for source, lengths in zip(self.sources, self.plan.lengths, strict=True):
-            for row in range(self.batch):
-                columns[row] += source.shape[1] if lengths is None else lengths[row]
-        if self.values is not None:  # they are read where they stand, which one row at a time can be
-            yield from (Group(row, row + 1, columns[row]) for row in range(self.batch))
-            return
-        first, most = 0, columns[0]
-        for row in range(1, self.batch + 1):
-            wider = max(most, columns[row]) if row < self.batch else 0
-            if row == self.batch or (row + 1 - first) * self.plan.heads * self.n * wider > TILE:
-                yield Group(first, row, most)
-                first, wider = row, columns[row] if row < self.batch else 0
-            most = wider
-
-    def stretches(self, group: Group) -> Iterator[tuple[int, slice, slice, slice]]:
-        """Where the sources' slots stand: source, rows of the group, columns, and the rows of the source's tensor."""
-        end = group.columns
-        for number in reversed(range(len(self.sources))):
-            lengths = self.plan.lengths[number]
-            if lengths is None:
-                begin = end - self.sources[number].shape[1]
-                yield number, slice(0, group.count), slice(begin, end), group.rows
-                end = begin
-                continue
-            assert number == 0, "only the first source may be ragged"
-            start = sum(lengths[: group.first])
-            for row, count in enumerate(lengths[group.rows]):
-                yield number, slice(row, row + 1), slice(end - count, end), slice(start, start + count)
-                start += count
-
-    def part(self, number: int, x: Tensor, where: slice) -> Tensor:
-        """What `stretches` names of a tensor with a source's rows and slots: [rows, slots, ...]."""
-        return x[where] if self.plan.lengths[number] is None else x[where][None]
+        # Keys and values that were given are copied for several rows at once, which does not pay for few queries.
+        queries = self.n if self.values is None else max(self.n, FEWEST)
+        return self.rows.groups(TILE // (self.plan.heads * queries))
 
     def states(self, group: Group) -> Iterator[tuple[slice, Tensor]]:
-        """The hidden states of a group, source by source: columns, and states [rows, columns, E]; 0 for padding."""
-        ragged = self.plan.lengths[0] is not None and group.count > 1
-        if ragged:
-            behind = sum(source.shape[1] for source in self.sources[1:])
-            padded = self.sources[0].new_zeros(group.count, group.columns - behind, self.sources[0].shape[-1])
-        for number, rows, columns, where in self.stretches(group):
-            if ragged and number == 0:
-                padded[rows, columns] = self.part(0, self.sources[0], where)
-            else:
-                yield columns, self.part(number, self.sources[number], where)
-        if ragged:
-            yield slice(0, padded.shape[1]), padded
+        """The hidden states of a group: columns, and states [rows, columns, E].
+
+        Those of one row are read where they stand. Those of several are copied side by side: a few large products are
+        quicker than many small ones.
+        """
+        parts = [self.rows.taken(source, number, group) for number, source in enumerate(self.sources)]
+        if group.count == 1:
+            yield from zip(self.rows.places(group), parts, strict=True)
+        else:
+            yield slice(0, group.columns), torch.cat(parts, dim=1)
 
     def projected(self, group: Group) -> tuple[Tensor, Tensor]:
-        """Keys and values of a group, [rows * H, D, columns] each."""
+        """Keys and values of a group, [rows * H, columns, D] each."""
         if self.weights is None:
             assert self.values is not None
-            return self._by_head(self.sources[0], group), self._by_head(self.values, group)
-        key, value = (self.query.new_empty(group.count, len(weight), group.columns) for weight in self.weights)
-        for columns, states in self.states(group):
-            for out, weight in zip((key, value), self.weights, strict=True):
-                out[:, :, columns].baddbmm_(weight.expand(group.count, -1, -1), states.mT, beta=0)
-        shape = (group.count * self.plan.heads, self.head_dim, group.columns)
-        return key.view(shape), value.view(shape)
+            key, value = (self.rows.taken(x, 0, group).to(self.query.dtype) for x in (self.sources[0], self.values))
+            return self.by_head(key.flatten(0, 1), group), self.by_head(value.flatten(0, 1), group)
+        states = list(self.states(group))
+        key, value = (self._projection(states, weight, group) for weight in self.weights)
+        return key, value
 
-    def _by_head(self, x: Tensor, group: Group) -> Tensor:
-        """Keys or values of a row that were given, slot by slot."""
-        ((_, _, _, where),) = self.stretches(group)
-        row = self.part(0, x, where)[0].to(self.query.dtype)
-        return row.view(group.columns, self.plan.heads, self.head_dim).permute(1, 2, 0)
+    def _projection(self, states: Sequence[tuple[slice, Tensor]], weight: Tensor, group: Group) -> Tensor:
+        flat = self.query.new_empty(group.count * group.columns, len(weight))
+        for columns, part in states:
+            into = flat[columns] if group.count == 1 else flat
+            torch.mm(part.flatten(0, 1), weight.T, out=into)
+        return self.by_head(flat, group)
+
+    def by_head(self, flat: Tensor, group: Group) -> Tensor:
+        """What [rows * columns, H * D] holds, as [rows * H, columns, D]: where it stands if the group is one row."""
+        by_slot = flat.view(group.count, group.columns, self.plan.heads, self.head_dim)
+        return by_slot.transpose(1, 2).flatten(0, 1)
+
+    def by_slot(self, by_head: Tensor, group: Group) -> Tensor:
+        """The other way."""
+        return (
+            by_head.view(group.count, -1, group.columns, self.head_dim)
+            .transpose(1, 2)
+            .reshape(group.count * group.columns, -1)
+        )
 
     def spans(self, group: Group) -> Iterator[tuple[Lane, Chunk]]:
         """The lanes of a group, split further where a tile would be too large, and the chunks of their queries."""
@@ -190,18 +163,24 @@ class Work:
                 for span in self.plan.chunks[key]:
                     yield part, span
 
+    def at_once(self, group: Group) -> bool:
+        """Whether each key of a group's rows and heads stands in one tile, and in one only."""
+        spans = list(self.spans(group))
+        return sum(lane.heads.stop - lane.heads.start for lane, _ in spans) == self.plan.heads and all(
+            [keys for _, keys in span.runs] == [slice(0, group.columns)] for _, span in spans
+        )
+
     def of_lane(self, x: Tensor, group: Group, lane: Lane, span: Chunk) -> Tensor:
         """The part of x [B, H, n, ...] that a tile's rows are made of: [rows * heads, queries, ...]."""
         return x[group.rows, lane.heads, span.begin : span.end].flatten(0, 1)
 
     def keys_of(self, x: Tensor, lane: Lane, columns: slice) -> Tensor:
-        """The part of a group's keys or values [rows * H, D, columns] that a lane reads."""
+        """The part of a group's keys or values [rows * H, columns, D] that a lane reads."""
         if lane.heads.stop - lane.heads.start == self.plan.heads:
-            return x[:, :, columns]
+            return x[:, columns]
         if len(x) == self.plan.heads:
-            return x[lane.heads, :, columns]
-        assert lane.heads.stop - lane.heads.start == 1, "rows and several of the heads are no stretch of memory"
-        return x[lane.heads.start :: self.plan.heads, :, columns]
+            return x[lane.heads, columns]
+        return x[lane.heads.start :: self.plan.heads, columns]
 
     def scores(self, group: Group, lane: Lane, span: Chunk, key: Tensor) -> Tensor:
         """The scores of a tile, [rows * heads, queries, width]; -inf where a query does not see."""
@@ -209,7 +188,7 @@ class Work:
         asking = self.of_lane(self.asking, group, lane, span) if self.apart else query
         self._tile = tile = buffer(self._tile, len(query), query.shape[1], span.width)
         for columns, keys in span.runs:
-            tile[:, :, columns].baddbmm_(query, self.keys_of(key, lane, keys), beta=0)
+            tile[:, :, columns].baddbmm_(query, self.keys_of(key, lane, keys).mT, beta=0)
         for number, piece in enumerate(span.pieces):
             if piece.pad:
                 tile[:, :, piece.at - piece.pad : piece.at] = 0
@@ -218,11 +197,11 @@ class Work:
                 skew.add_terms(tile, asking, p, lane.bands[piece.band].rate, piece)
             if piece.pad:
                 tile[:, :, piece.at - piece.pad : piece.at] = -torch.inf
-            left, right = span.edges(number, tile.device)
+            left, right = span.edges(number, tile)
             if left is not None:
-                tile[:, :, piece.at : piece.at + left.shape[1]].masked_fill_(left, -torch.inf)
+                tile[:, :, piece.at : piece.at + left.shape[1]].add_(left)
             if right is not None:
-                tile[:, :, piece.first_hi : piece.first_hi + right.shape[1]].masked_fill_(right, -torch.inf)
+                tile[:, :, piece.first_hi : piece.first_hi + right.shape[1]].add_(right)
         self.hide_padding(tile, group, span)
         if self.plan.bias is not None:
             self.plan.bias.add(tile, self, group, lane, span)
@@ -230,18 +209,23 @@ class Work:
 
     def hide_padding(self, tile: Tensor, group: Group, span: Chunk) -> None:
         """Hides the columns that a row of a ragged group does not have."""
-        lengths = self.plan.lengths[0]
-        if lengths is None or group.count == 1 or (self.plan.bias is not None and self.plan.bias.hides_padding):
+        if self.plan.bias is not None and self.plan.bias.hides_padding:
             return
-        here = lengths[group.rows]
-        if min(here) == max(here):
-            return
-        (piece,) = span.pieces
-        rows = tile.view(group.count, -1, *tile.shape[1:])
-        for row, length in enumerate(here):
-            missing = max(here) - length - piece.keys.start
-            if missing > 0:
-                rows[row, :, :, piece.at : piece.at + missing] = -torch.inf
+        missing = self.memo(group, "missing", lambda: self.rows.missing(group))
+        if missing is not None:
+            (piece,) = span.pieces
+            there = slice(piece.keys.start, min(piece.keys.stop, missing.shape[1]))
+            hidden = missing[:, None, None, there]
+            rows = tile.view(group.count, -1, *tile.shape[1:])
+            rows[..., piece.at : piece.at + hidden.shape[-1]].masked_fill_(hidden, -torch.inf)
+
+    def attention(self, tile: Tensor) -> Tensor:
+        """The softmax of a tile's scores: each query's keys are all in it. 0 for a query that sees none."""
+        self._weight = buffer(self._weight, *tile.shape)
+        weight = torch.softmax(tile, -1, out=self._weight)
+        if bool(weight[..., 0].isnan().any()):  # of -inf alone, or of a NaN, which is to be seen
+            weight.masked_fill_(tile.amax(-1, keepdim=True) == -torch.inf, 0)
+        return weight
 
     def vectors(self, band: int, lane: Lane, group: Group) -> Tensor | None:
         """A band's position vectors: [D, P] if they are all heads', else those of a tile [rows * heads, D, P]."""
@@ -263,16 +247,16 @@ class Work:
     def weighted(self, lane: Lane, span: Chunk, tile: Tensor, value: Tensor) -> Tensor:
         """The sum of values by a tile's weights, [rows * heads, queries, D]."""
         (columns, keys), *others = span.runs
-        mixed = torch.bmm(tile[:, :, columns], self.keys_of(value, lane, keys).mT)
+        mixed = torch.bmm(tile[:, :, columns], self.keys_of(value, lane, keys))
         for columns, keys in others:
-            mixed.baddbmm_(tile[:, :, columns], self.keys_of(value, lane, keys).mT)
+            mixed.baddbmm_(tile[:, :, columns], self.keys_of(value, lane, keys))
         return mixed
 
     def slope(self, lane: Lane, span: Chunk, grad: Tensor, value: Tensor) -> Tensor:
-        """The gradient of a tile's weights."""
-        self._slope = slope = buffer(self._slope, *self._tile.shape)
+        """The gradient of a tile's weights, where its scores stood."""
+        slope = self._tile
         for columns, keys in span.runs:
-            slope[:, :, columns].baddbmm_(grad, self.keys_of(value, lane, keys), beta=0)
+            slope[:, :, columns].baddbmm_(grad, self.keys_of(value, lane, keys).mT, beta=0)
         for piece in span.pieces:
             if piece.pad:
                 slope[:, :, piece.at - piece.pad : piece.at] = 0
@@ -280,9 +264,7 @@ class Work:
 
 
 def buffer(old: Tensor, *shape: int) -> Tensor:
-    """A tensor of this shape, in the memory of an old one where that is large enough."""
-    size = 1
-    for count in shape:
-        size *= count
-    storage = old if old.numel() >= size else old.new_empty(size)
-    return storage.view(-1)[:size].view(shape)
+    """A contiguous tensor of this shape, from the beginning of an old one's memory where that is large enough."""
+    size = math.prod(shape)
+    room = old.untyped_storage().nbytes() // old.element_size()
+    return (old if room >= size else old.new_empty(size)).as_strided((size,), (1,), 0).view(shape)

@@ -203,19 +203,21 @@ def test_slots_that_expire(lengths: tuple[int, ...]) -> None:
 
 
 @pytest.mark.usefixtures("tiles")
-def test_heads_with_a_span_each() -> None:
+@pytest.mark.parametrize("apart", [True, False], ids=["a lane each", "one lane"])
+def test_heads_with_a_span_each(apart: bool) -> None:
     longest, ramp, slots = 11, 3, 11
     ratio = torch.tensor([0.21, 0.63], dtype=torch.float64, requires_grad=True)
     query, memory, block = drawn(B, H, N, D), drawn(B, slots, E, grad=False), drawn(B, N, E)
     weights, positions = (drawn(H * D, E), drawn(H * D, E)), [drawn(D, longest)]
-    lanes = [
-        Lane(slice(head, head + 1), (Band(lag=N, width=min(longest, math.ceil(z * longest + ramp))),))
-        for head, z in enumerate(ratio.tolist())
-    ]
+    widths = [min(longest, math.ceil(z * longest + ramp)) for z in ratio.tolist()]
+    lanes = [Lane(ALL, (Band(lag=N, width=max(widths)),))]
+    if apart:
+        lanes = [Lane(slice(head, head + 1), (Band(lag=N, width=width),)) for head, width in enumerate(widths)]
 
     def bias(row: int, head: int, t: int, column: int, columns: int) -> Tensor:
         distance = columns - N + t - column
-        return ((ratio[head] * longest + 1 - distance) / ramp + 1).clamp(0, 1).log()
+        m = ((ratio[head] * longest + 1 - distance) / ramp + 1).clamp(0, 1)
+        return m.log() if m > 0 else torch.tensor(-math.inf, dtype=torch.float64)
 
     more: dict[str, Any] = {"bias": HeadRamp(longest, ramp), "of_bias": [ratio]}
     compare(
@@ -233,6 +235,70 @@ def test_a_query_that_sees_no_key_gets_zero_and_gives_no_gradient() -> None:
     assert not y[:, 0].any()
     assert y[:, 1:].all()
     assert not slope[:, :, 0].any()
+
+
+def test_what_is_not_a_number_is_not_taken_for_a_query_that_sees_no_key() -> None:
+    query, block = drawn(1, H, N, D, grad=False), drawn(1, N, E)
+    query[0, 1, 3, 2] = math.nan
+    y = attend(query, [block], drawn(H * D, E), drawn(H * D, E), [Lane(ALL, (Band(lag=N),))], [None])
+    assert y[0, 3, D:].isnan().all()
+    assert int(y.isnan().sum()) == D
+
+
+@pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize("expiring", [False, True])
+def test_what_is_not_a_number_in_one_row_stays_there(expiring: bool) -> None:
+    lengths, ramp = (5, 1, 3), 4
+    query, block = drawn(B, H, N, D), drawn(B, N, E)
+    weights, lanes = (drawn(H * D, E), drawn(H * D, E)), [Lane(ALL, (Band(lag=N),))]
+    level, own = drawn(sum(lengths)), drawn(B, N)
+    more: dict[str, Any] = {"bias": SlotRamp(ramp), "of_bias": [level, own]} if expiring else {}
+    memory = torch.randn(sum(lengths), E, dtype=torch.float64)
+    broken = memory.clone()
+    broken[5] = math.nan  # the one slot of row 1
+    found = []
+    for states in (memory, broken):
+        y = attend(query, [states, block], *weights, lanes, [None], lengths=[lengths, None], **more)
+        (slope,) = torch.autograd.grad(y[[0, 2]].sum(), query)
+        together = torch.cat(
+            [torch.cat(parts) for parts in zip(torch.split(states, list(lengths)), block, strict=True)]
+        )
+        if expiring:
+            levels = zip(torch.split(level, list(lengths)), own, strict=True)
+            more["of_bias"] = [torch.cat([torch.cat(parts) for parts in levels])]
+        projected = [together @ weight.T for weight in weights]
+        cached = attend_projected(
+            query, projected[0], projected[1], lanes, [None], lengths=tuple(count + N for count in lengths), **more
+        )
+        if expiring:
+            more["of_bias"] = [level, own]
+        found.append((y[[0, 2]], slope[[0, 2]], cached[[0, 2]]))
+        assert bool(y[1].isnan().any()) == bool(cached[1].isnan().any()) == (states is broken)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_span_that_is_no_number_is_seen() -> None:
+    query, block, memory = drawn(1, H, N, D), drawn(1, N, E), drawn(4, E)
+    level = torch.full((4,), 9.0, dtype=torch.float64)
+    level[2] = math.nan
+    more: dict[str, Any] = {"bias": SlotRamp(4), "of_bias": [level, torch.full((1, N), 9.0, dtype=torch.float64)]}
+    lanes = [Lane(ALL, (Band(lag=N),))]
+    weights = (drawn(H * D, E), drawn(H * D, E))
+    assert attend(query, [memory, block], *weights, lanes, [None], lengths=[(4,), None], **more).isnan().all()
+
+
+def test_the_first_source_alone_may_be_ragged() -> None:
+    query, block, weight = drawn(1, H, N, D), drawn(1, N, E), drawn(H * D, E)
+    with pytest.raises(ValueError, match="only the first source may be ragged"):
+        attend(query, [block, block[0]], weight, weight, [Lane(ALL, (Band(lag=N),))], [None], lengths=[None, (N,)])
+
+
+def test_a_lane_has_all_heads_or_one() -> None:
+    query, block, weight = drawn(1, 3, N, D), drawn(1, N, E), drawn(3 * D, E)
+    lanes = [Lane(slice(0, 2), (Band(lag=N),)), Lane(slice(2, 3), (Band(lag=N),))]
+    with pytest.raises(ValueError, match="all 3 heads or one"):
+        attend(query, [block], weight, weight, lanes, [None])
 
 
 def test_half_precision_inputs_are_computed_in_the_weights_precision() -> None:
