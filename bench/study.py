@@ -43,6 +43,7 @@ class Study:
         clock: how time and memory are measured after them.
         wandb: what becomes of them in W&B.
         memory_limit: bytes that a cell on the CPU may allocate; None for a share of what is free.
+        fall_backs: for each method whose card names no impl for the device as the fastest: which `auto` is, and why.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Study:
     clock: ClockSettings
     wandb: WandbSettings
     memory_limit: int | None
+    fall_backs: dict[str, str]
 
     @property
     def cards(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -106,9 +108,12 @@ def plan(
     clock: ClockSettings = build(ClockSettings, "clock", {**preset.clock, **overrides.pop("clock", {})})
     wandb: WandbSettings = build(WandbSettings, "wandb", {**preset.wandb, **overrides.pop("wandb", {})})
     cells: list[CellSpec] = []
+    fall_backs: dict[str, str] = {}
     for task in chosen:
         entry = preset.tasks[task]
-        first = [_cell(task, written, entry, overrides, parts, check_device) for written in expressions[task]]
+        first = [
+            _cell(task, written, entry, overrides, parts, check_device, fall_backs) for written in expressions[task]
+        ]
         _refuse_duplicates(first)
         for seed in study.seeds:
             cells += [
@@ -123,7 +128,7 @@ def plan(
                 for cell in first
             ]
     limit = None if study.memory_limit_gb is None else int(study.memory_limit_gb * 1e9)
-    return Study(name, preset_name, cells, parts, str(preset.study["about"].value), clock, wandb, limit)
+    return Study(name, preset_name, cells, parts, str(preset.study["about"].value), clock, wandb, limit, fall_backs)
 
 
 def settable(parts: Mapping[str, Part]) -> list[Key]:
@@ -195,9 +200,15 @@ def _overrides(assignments: Iterable[str], parts: Mapping[str, Part]) -> Layers:
 
 
 def _cell(
-    task: str, expression: str, entry: TaskEntry, overrides: Layers, parts: Mapping[str, Part], check_device: bool
+    task: str,
+    expression: str,
+    entry: TaskEntry,
+    overrides: Layers,
+    parts: Mapping[str, Part],
+    check_device: bool,
+    fall_backs: dict[str, str],
 ) -> CellSpec:
-    """The cell of a method expression on a task, with seed 0."""
+    """The cell of a method expression on a task, with seed 0; see `_impl` for `fall_backs`."""
     method, variant = split_expression(expression)
     layers: Layers = {section: dict(values) for section, values in entry.common.items()}
     layers[f"task.{task}"] = dict(entry.task)
@@ -224,7 +235,7 @@ def _cell(
     with located("trainer", written):
         if check_device:
             check_accelerator(common["trainer"].accelerator)
-    impl = _impl(method, method_part.card, given_impl, common["trainer"].accelerator)
+    impl = _impl(method, method_part.card, given_impl, common["trainer"].accelerator, fall_backs)
     with located(f"task.{task}", written, about):
         if hasattr(task_part.module, "check"):
             task_part.call("check", task_settings, common["train"])
@@ -266,11 +277,19 @@ def _settings(part: Part, values: Mapping[str, Given]) -> Any:
         return build(part.settings, part.section, values)
 
 
-def _impl(method: str, card: Mapping[str, Any], given: Given | None, accelerator: str) -> str:
-    """The impl a method is computed with; `auto`, the default, is what its card names for the device."""
+def _impl(
+    method: str, card: Mapping[str, Any], given: Given | None, accelerator: str, fall_backs: dict[str, str]
+) -> str:
+    """The impl a method is computed with; `auto`, the default, is what its card names for the device.
+
+    Where the card names none, the impl and the reason are added to `fall_backs`.
+    """
     impls = card["impls"]
     if given is None or given.value == "auto":
-        return chosen_impl(card, device_type(accelerator))
+        impl, reason = chosen_impl(card, device_type(accelerator))
+        if reason:
+            fall_backs[method] = f"{impl} ({reason})"
+        return impl
     if given.value not in impls:
         problem = f"there is no impl {given.value!r}"
         raise SettingsError(f"method.{method}.impl", problem, nearest(str(given.value), ["auto", *impls]), given.source)

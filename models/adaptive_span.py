@@ -39,6 +39,7 @@ CARD = {
     "family": "learned window",
     "paper": "Sukhbaatar et al. 2019, 1905.07799",
     "impls": ["reference", "fast"],
+    "auto": {"cpu": "fast"},
     "colour": "#E69F00",
     "marker": "^",
 }

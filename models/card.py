@@ -35,10 +35,17 @@ def problem(card: Mapping[str, Any], kinds: Kinds) -> str | None:
     return None
 
 
-def chosen_impl(card: Mapping[str, Any], device: str) -> str:
-    """The impl that `auto` stands for on a device (cpu, cuda, mps): the one that a method's card names for it in
-    `auto`, as the fastest that is proven there; else the first of its `impls`."""
-    return str(card.get("auto", {}).get(device, card["impls"][0]))
+def chosen_impl(card: Mapping[str, Any], device: str) -> tuple[str, str | None]:
+    """The impl that `auto` stands for on a device (cpu, cuda, mps), and why it is not another.
+
+    It is the one that a method's card names for the device in `auto`, as the fastest that is proven there; where it
+    names none, the first of its `impls`, with the reason if there are others.
+    """
+    first, *others = card["impls"]
+    named = card.get("auto", {}).get(device)
+    if named is not None or not others:
+        return str(named or first), None
+    return str(first), f"its card does not say that {' or '.join(others)} is faster on {device}"
 
 
 def _fits(value: Any, kind: type) -> bool:

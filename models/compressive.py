@@ -33,6 +33,7 @@ CARD = {
     "family": "compressed memory",
     "paper": "Rae et al. 2020, 1911.05507",
     "impls": ["reference", "fast"],
+    "auto": {"cpu": "fast"},
     "colour": "#CC79A7",
     "marker": "D",
 }

@@ -45,6 +45,7 @@ CARD = {
     "family": "learned expiry",
     "paper": "Sukhbaatar et al. 2021, 2105.06548",
     "impls": ["reference", "fast"],
+    "auto": {"cpu": "fast"},
     "colour": "#D55E00",
     "marker": "P",
 }

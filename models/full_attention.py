@@ -33,6 +33,7 @@ CARD = {
     "family": "everything kept",
     "paper": "Vaswani et al. 2017, 1706.03762",
     "impls": ["reference", "fast"],
+    "auto": {"cpu": "fast"},
     "colour": "#000000",
     "marker": "o",
 }

@@ -38,6 +38,7 @@ CARD = {
     "family": "fixed window",
     "paper": "Dai et al. 2019, 1901.02860; learned positions: Sukhbaatar et al. 2021, 2105.06548",
     "impls": ["reference", "fast"],
+    "auto": {"cpu": "fast"},
     "colour": "#0072B2",
     "marker": "s",
 }

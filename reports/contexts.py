@@ -39,7 +39,9 @@ _COLUMNS = (
     *("peak_bytes", "static_bytes", "state_bytes", "slots_alive", "slots_allocated"),
 )
 _CARD = ("title", "colour", "marker")
+TIME_RATIO, MEMORY_RATIO = "time ratio", "ratio of memory over static"
 TIME_TO_REFERENCE, MEMORY_TO_REFERENCE = "time to reference", "memory to reference"
+TIME_TO_FIRST = "time to first context"
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -56,7 +58,8 @@ def read(path: Path) -> dict[str, Any]:
     if problem:
         raise DamagedFile(path, problem)
     rows: list[Row] = content["rows"]
-    return {**content, "rows": [{"time_to_reference": None, **row, **_memory_ratios(row, rows)} for row in rows]}
+    absent = {"time_to_reference": None, "time_to_first": None}
+    return {**content, "rows": [{**absent, **row, **_memory_ratios(row, rows)} for row in rows]}
 
 
 def _problem(content: Mapping[str, Any]) -> str:
@@ -124,6 +127,15 @@ def write_contexts(file: Path, folder: Path) -> tuple[str, list[Path]]:
     return text, [page, figures, svg, png]
 
 
+def _between_contexts(content: Mapping[str, Any]) -> list[str]:
+    if all(row["time_to_first"] is None for row in content["rows"]):
+        return []
+    return [
+        "All contexts took turns with each other. Time to first context: to the same method and impl at its first "
+        "context, with the same share, or number, of slots alive, paired by round."
+    ]
+
+
 def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:
     """The page: the table, how to read it, the figure."""
     what = scaling.WHAT[content["shape"]["scope"]]
@@ -137,6 +149,7 @@ def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:
         "Memory: peak of PyTorch's allocator over what stays between steps (weights, gradients, optimiser), and ratios "
         "of that; a study's report has ratios of the whole peak.",
         "State, slots: of one layer, per stream.",
+        *_between_contexts(content),
         *comparison_notes.notes(content),
         f"PyTorch {facts['torch']}, {code}{', with uncommitted changes' if facts['dirty'] else ''}.",
     ]
@@ -161,7 +174,10 @@ def table(content: Mapping[str, Any]) -> Table:
     rows: list[Row] = content["rows"]
     columns = {
         "memory to 100 % alive": any(row["alive"] != 1 for row in rows),
+        TIME_RATIO: any(row["method"] == BASELINE for row in rows),
         TIME_TO_REFERENCE: any(row["time_to_reference"] is not None for row in rows),
+        TIME_TO_FIRST: any(row["time_to_first"] is not None for row in rows),
+        MEMORY_RATIO: any(row["method"] == BASELINE for row in rows),
         MEMORY_TO_REFERENCE: any(row["memory_to_reference"] is not None for row in rows),
     }
     header = [
@@ -170,10 +186,11 @@ def table(content: Mapping[str, Any]) -> Table:
         "context (positions)",
         "alive",
         "time (ms) ↓",
-        "time ratio",
+        TIME_RATIO,
         TIME_TO_REFERENCE,
+        TIME_TO_FIRST,
         "peak memory over static (MB) ↓",
-        "ratio of memory over static",
+        MEMORY_RATIO,
         "memory to 100 % alive",
         MEMORY_TO_REFERENCE,
         "state (kB/stream) ↓",
@@ -188,9 +205,9 @@ def table(content: Mapping[str, Any]) -> Table:
 
 def _line(row: Row, rows: list[Row], cards: Mapping[str, Row], rounds: int) -> list[str]:
     first = row is baseline(row, rows)
-    bounds, to_reference = (
+    bounds, to_reference, to_first = (
         (f"{ratio}_low", f"{ratio}_high") if rounds >= FEWEST_ROUNDS else ("", "")
-        for ratio in ("time_ratio", "time_to_reference")
+        for ratio in ("time_ratio", "time_to_reference", "time_to_first")
     )
     return [
         cards[row["method"]]["title"],
@@ -200,6 +217,7 @@ def _line(row: Row, rows: list[Row], cards: Mapping[str, Row], rounds: int) -> l
         _with_spread(row, "time_ms_p50", "time_ms_p20", "time_ms_p80", 1),
         "1" if first and row["time_ms_p50"] is not None else _with_spread(row, "time_ratio", *bounds, 2),
         "-" if row["impl"] == "reference" else _with_spread(row, "time_to_reference", *to_reference, 2),
+        _with_spread(row, "time_to_first", *to_first, 2),
         number(None if row["peak_bytes"] is None else row["peak_bytes"] / 1e6, 1),
         number(row["memory_ratio"], 2),
         "-" if row["alive"] == 1 else number(row["memory_ratio_to_whole"], 2),

@@ -19,21 +19,22 @@ def differing_training(groups: Sequence[Group]) -> list[str]:
 
 
 def sentences(groups: Sequence[Group]) -> list[str]:
-    """One line for each method: its own settings, then the impl and training settings that not all methods share.
+    """One line for each method: its own settings, its impl, and the training settings that not all methods share.
 
     What all methods of a table have alike is said once, and what a label says already is not said again:
     ``Expire-Span: max_span 192, ramp 16; learning rate 0.003.``
     """
     shared = _shared(groups)
-    lines = [f"Alike in all lines: {_listed(shared)}."] if shared else []
+    impls = {group.spec["impl"] for group in groups}
+    alike = [_listed(shared), f"impl {min(impls)}" if len(impls) == 1 else ""]
+    lines = [f"Alike in all lines: {'; '.join(filter(None, alike))}."] if any(alike) else []
     training = differing_training(groups)
-    impls = len({group.spec["impl"] for group in groups}) > 1
     for group in groups:
         own = {key: value for key, value in group.spec["method_settings"].items() if key not in shared}
         trained = {key: group.spec["train"].get(key) for key in training}
         told = [
             _listed({key: value for key, value in own.items() if f"method_settings.{key}=" not in group.label}),
-            f"impl {group.spec['impl']}" if impls and "impl=" not in group.label else "",
+            f"impl {group.spec['impl']}" if len(impls) > 1 and "impl=" not in group.label else "",
             _listed({key: value for key, value in trained.items() if f"train.{key}=" not in group.label}),
         ]
         if any(told):

@@ -1,7 +1,8 @@
 """Controlled comparisons: every method at the same context and share of living memories, on untrained weights.
 
 What training would decide (how much is remembered) is set here, so that cost can be read as a function of it. All
-entries of one context take turns with each other; their memory is measured one after the other.
+entries of one context take turns with each other, or, if asked, those of all contexts; their memory is measured one
+after the other.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class Compared:
             median over rounds, with its interval; none below 6 rounds.
         time_to_reference: to the same method's reference, at the same context and share alive, likewise; None for the
             reference itself, and where it was not measured beside it.
+        time_to_first: to the same method and impl at the first context, where contexts took turns, likewise.
         peak_bytes: peak memory over static.
         static_bytes: weights, gradients, optimiser.
         state_bytes: of one layer's memory per stream when timing begins; slots_alive, slots_allocated likewise.
@@ -103,6 +105,9 @@ class Compared:
     time_to_reference: float | None
     time_to_reference_low: float | None
     time_to_reference_high: float | None
+    time_to_first: float | None
+    time_to_first_low: float | None
+    time_to_first_high: float | None
     peak_bytes: int | None
     static_bytes: int | None
     state_bytes: float | None
@@ -124,7 +129,9 @@ def entries(
     block: int,
     device: str = "cpu",
 ) -> list[Entry]:
-    """All combinations; ``auto`` is each method's impl for the device, and a method without an impl is left out of it.
+    """All combinations; a share over 1 is a number of slots, at most all.
+
+    ``auto`` is each method's impl for the device, and a method without an impl is left out of it.
 
     A method that keeps all that it can reach is measured once per context, at 100 % alive, whatever shares were asked
     for: they would be the same measurement under other names.
@@ -136,10 +143,11 @@ def entries(
         for method in methods:
             METHODS.check(method, "--methods")
             card = METHODS.card(method)
-            known, auto = card["impls"], chosen_impl(card, device)
+            known, auto = card["impls"], chosen_impl(card, device)[0]
             for impl in dict.fromkeys(auto if impl == "auto" else impl for impl in impls):
                 if impl in known:
-                    shares = dict.fromkeys(alive) if can_forget(method, impl, context, block) else (1.0,)
+                    asked = dict.fromkeys(min(1.0, share / context) if share > 1 else share for share in alive)
+                    shares = asked if can_forget(method, impl, context, block) else (1.0,)
                     found += [Entry(method, impl, context, share) for share in shares]
     have = {entry.impl for entry in found}
     for impl in impls:
@@ -212,6 +220,7 @@ def compare(
     plugins: Sequence[Mapping[str, str]] = (),
     tell: Callable[[str], None] = lambda line: None,
     time_limit_s: float | None = None,
+    together: bool = False,
 ) -> list[Compared]:
     """Measures all entries, context by context; whoever calls holds the lock on the device.
 
@@ -220,15 +229,18 @@ def compare(
         plugins: what `add_plugins` gave.
         tell: called with a line at each stage.
         time_limit_s: seconds that each preparation, turn and memory pass may take; None for no limit.
+        together: whether contexts too take turns with each other, as ratios between them need.
     """
+    if together:
+        return _side_by_side(asked, shape, settings, plugins, tell, time_limit_s)
     found: list[Compared] = []
     for context in dict.fromkeys(entry.context for entry in asked):
-        together = [entry for entry in asked if entry.context == context]
-        found += _at_one_context(together, shape, settings, plugins, tell, time_limit_s)
+        here = [entry for entry in asked if entry.context == context]
+        found += _side_by_side(here, shape, settings, plugins, tell, time_limit_s)
     return found
 
 
-def _at_one_context(
+def _side_by_side(
     asked: Sequence[Entry],
     shape: Shape,
     settings: ClockSettings,
@@ -247,24 +259,41 @@ def _at_one_context(
         orders[entry.name] = Order(spec, shape.scope, alive=entry.alive, warmup_steps=settings.warmup_steps)
     timed = run(orders, settings, lambda line: tell(f"time: {line}"))
     baselines = {
-        entry.impl: timed[entry.name] for entry in reversed(asked) if entry.method == BASELINE and entry.name in timed
+        (entry.context, entry.impl): timed[entry.name]
+        for entry in reversed(asked)
+        if entry.method == BASELINE and entry.name in timed
     }
     what = {"step": "train memory", "layer": "layer memory", "token": "token memory"}[shape.scope]
     found = []
     for entry in asked:
         if entry.name in refused:
-            found.append(_compared(entry, None, refused[entry.name], None, None))
+            found.append(_compared(entry, None, refused[entry.name]))
             continue
         tell(f"memory: {entry.name}")
         memory = ask(Order(orders[entry.name].spec, what, alive=entry.alive))
         reference = None if entry.impl == "reference" else timed.get(replace(entry, impl="reference").name)
-        baseline = baselines.get(entry.impl, next(reversed(baselines.values()), None))
-        found.append(_compared(entry, timed[entry.name], memory, baseline, reference))
+        there = [one for (context, _), one in baselines.items() if context == entry.context]
+        baseline = baselines.get((entry.context, entry.impl), there[-1] if there else None)
+        alike = next(one for one in asked if _remembers_alike(one, entry))
+        first = timed.get(alike.name) if alike.context != entry.context else None
+        found.append(_compared(entry, timed[entry.name], memory, baseline, reference, first))
     return found
 
 
+def _remembers_alike(one: Entry, other: Entry) -> bool:
+    """Whether two are one method and impl with the same share, or number, of slots alive."""
+    slots = [round(entry.alive * entry.context) for entry in (one, other)]
+    same = one.alive == other.alive or slots[0] == slots[1]
+    return (one.method, one.impl) == (other.method, other.impl) and same
+
+
 def _compared(
-    entry: Entry, timed: Timed | None, memory: Any, baseline: Timed | None, reference: Timed | None
+    entry: Entry,
+    timed: Timed | None,
+    memory: Any,
+    baseline: Timed | None = None,
+    reference: Timed | None = None,
+    first: Timed | None = None,
 ) -> Compared:
     timed = timed or Timed()
     turns, ready = timed.rounds, timed.ready
@@ -273,6 +302,7 @@ def _compared(
     walls = sum(turn.wall_ms for turn in turns if turn is not None)
     ratio = ratios.rows("time_to_transformer_xl", timed, baseline) if baseline and timed is not baseline else []
     to_reference = ratios.rows("time_to_reference", timed, reference) if reference else []
+    to_first = ratios.rows("time_to_first", timed, first) if first else []
     held = ready.held if ready else {}
     failures = [timed.failure] if timed.failure is not None else []
     figures: dict[str, float] = {}
@@ -297,6 +327,9 @@ def _compared(
         time_to_reference=to_reference[0].value if to_reference else None,
         time_to_reference_low=to_reference[0].context["low"] if to_reference else None,
         time_to_reference_high=to_reference[0].context["high"] if to_reference else None,
+        time_to_first=to_first[0].value if to_first else None,
+        time_to_first_low=to_first[0].context["low"] if to_first else None,
+        time_to_first_high=to_first[0].context["high"] if to_first else None,
         peak_bytes=int(figures["extra"]) if figures else None,
         static_bytes=int(figures["static"]) if figures else None,
         state_bytes=held.get("state_bytes"),

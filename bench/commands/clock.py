@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _OF_COMPARISONS = (
-    *("impls", "contexts", "alive", "scope", "batch", "heads", "head_dim", "block", "layers"),
+    *("impls", "contexts", "alive", "together", "scope", "batch", "heads", "head_dim", "block", "layers"),
     *("threads", "precision", "accelerator", "plugin", "time_limit", "out"),
 )
 """The flags that say what to compare; a study says it itself."""
@@ -36,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", metavar="A,B", help="which methods (default: all)")
     parser.add_argument("--impls", default="auto", metavar="A,B", help="how they are computed (default: %(default)s)")
     parser.add_argument("--contexts", default="1024,4096", metavar="N,N", help="positions seen (default: %(default)s)")
-    parser.add_argument("--alive", default="1", metavar="S,S", help="shares of memories alive (default: %(default)s)")
+    about = "memories alive: shares, or numbers of slots from 2 up (default: %(default)s)"
+    parser.add_argument("--alive", default="1", metavar="S,S", help=about)
+    about = "contexts take turns with each other too, as their ratios need"
+    parser.add_argument("--together", action="store_true", help=about)
     parser.add_argument(
         "--scope", choices=("step", "layer", "token"), default="step", help="what is timed (default: %(default)s)"
     )
@@ -94,8 +97,12 @@ def _compare(args: argparse.Namespace) -> int:
             raise SettingsError("--contexts", f"{context} is no number of positions", "Give whole numbers from 1 up.")
     alive = _list("--alive", args.alive, float, "shares, such as 1,0.5,0.1")
     for share in alive:
-        if not 0 < share <= 1:
-            raise SettingsError("--alive", f"{share:g} is not a share", "Give numbers above 0, and 1 at most.")
+        if not (0 < share <= 1 or (share > 1 and share.is_integer())):
+            problem = f"{share:g} is neither a share nor a number of slots"
+            raise SettingsError("--alive", problem, "Give shares, above 0 and 1 at most, or whole numbers from 2 up.")
+        if share > min(contexts) and share > 1:
+            problem = f"{share:g} slots are more than the {min(contexts)} of the smallest context"
+            raise SettingsError("--alive", problem, "Give fewer slots, or leave out that context.")
     if not 0 < args.time_limit <= LONGEST_S:
         raise SettingsError(
             "--time-limit", f"is {args.time_limit:g}", f"Give seconds, more than 0 and up to {LONGEST_S}."
@@ -131,7 +138,7 @@ def _compare(args: argparse.Namespace) -> int:
     lock = DeviceLock(device_name(args.accelerator))
     try:
         lock.have_alone(lambda: line("waiting for the device: cells are running on it"))
-        found = compare(asked, shape, settings, plugins, line, args.time_limit)
+        found = compare(asked, shape, settings, plugins, line, args.time_limit, args.together)
     finally:
         lock.release()
         line.close()
@@ -231,14 +238,15 @@ def table(found: list[Compared], device: str) -> str:
     """The comparison for people."""
     header = (
         f"{'method':<16} {'impl':<10} {'context':>8} {'alive':>6} {'ms p50':>9} {'p20':>9} {'p80':>9} "
-        f"{'to XL':>6} {'to ref':>6} {'extra MB':>9} {'state kB':>9} status"
+        f"{'to XL':>6} {'to ref':>6} {'to 1st':>6} {'extra MB':>9} {'state kB':>9} status"
     )
     lines = [device, header]
     for row in found:
         lines.append(
             f"{row.method:<16} {row.impl:<10} {row.context:>8,} {row.alive:>6.0%} {_number(row.time_ms_p50, 1):>9} "
             f"{_number(row.time_ms_p20, 1):>9} {_number(row.time_ms_p80, 1):>9} {_number(row.time_ratio, 2):>6} "
-            f"{_number(row.time_to_reference, 2):>6} {_number(row.peak_bytes, 1, 1e6):>9} "
+            f"{_number(row.time_to_reference, 2):>6} {_number(row.time_to_first, 2):>6} "
+            f"{_number(row.peak_bytes, 1, 1e6):>9} "
             f"{_number(row.state_bytes, 1, 1e3):>9} {row.status}{': ' + row.reason if row.reason else ''}"
         )
     return "\n".join(lines)

@@ -89,6 +89,9 @@ def run(args: argparse.Namespace) -> int:
     if args.keys:
         return _list_keys(settable(study.parts), args.quiet)
 
+    for method, fall_back in study.fall_backs.items():
+        print(f"bench run: {method}: auto is {fall_back}", file=sys.stderr)
+
     labels: dict[str, Any] = {"preset": preset, "titles": study.cards, "command": _recorded(args, preset, study)}
     if args.dry_run:
         return _write_specs(out, study, labels, args.quiet)

@@ -99,6 +99,21 @@ def test_methods_are_compared_at_one_size_and_those_that_forget_nothing_once(
     assert "expire_span" in printed.splitlines()[-2], "a table for people comes first"
 
 
+@pytest.mark.slow
+def test_contexts_take_turns_with_one_number_of_slots_alive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "kept.json"
+    words = ["clock", *TINY, "--methods", "expire_span", "--impls", "fast", "--contexts", "64,128", "--alive", "32"]
+    assert main([*words, "--together", "--scope", "layer", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    first, second = last_line(printed)["rows"]
+    assert (first["alive"], second["alive"]) == (0.5, 0.25)
+    assert first["slots_alive"] == second["slots_alive"] == 32
+    assert first["time_to_first"] is None
+    assert second["time_to_first"] > 0
+    assert printed.count("time: round 1 of 2") <= 1, "one round has both"
+    assert json.loads(out.read_text())["rows"][1]["time_to_first"] == second["time_to_first"]
+
+
 def test_a_plugins_impl_that_is_wrong_has_an_error_and_no_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,13 +141,14 @@ def test_one_that_hangs_has_no_more_than_the_time_limit(tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     ("flags", "key"),
     [
+        (["--alive", "100", "--contexts", "64,128"], "--alive: 100 slots are more than the 64 of the smallest context"),
         (["--methods", "expire_spam"], "--methods: there is no method 'expire_spam' Did you mean expire_span?"),
         (["--impls", "turbo"], "--impls: none of these methods has an impl 'turbo'"),
         (["--contexts", "many"], "--contexts: 'many' is not a list of whole numbers"),
         (["--contexts", "64,0"], "--contexts: 0 is no number of positions"),
-        (["--alive", "0"], "--alive: 0 is not a share"),
-        (["--alive", "1.5"], "--alive: 1.5 is not a share"),
-        (["--alive", "nan"], "--alive: nan is not a share"),
+        (["--alive", "0"], "--alive: 0 is neither a share nor a number of slots"),
+        (["--alive", "1.5"], "--alive: 1.5 is neither a share nor a number of slots"),
+        (["--alive", "nan"], "--alive: nan is neither a share nor a number of slots"),
         (["--precision", "8"], "--precision: '8' is not known"),
         (["--batch", "0"], "--batch: is 0"),
         (["--head-dim", "0"], "--head-dim: is 0"),

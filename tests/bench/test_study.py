@@ -135,13 +135,19 @@ def test_spec_is_complete(planner: Planner) -> None:
 
 def test_auto_is_what_a_card_names_for_the_device_else_the_first_impl() -> None:
     card = {"impls": ["reference", "fast"], "auto": {"cpu": "fast"}}
-    assert [chosen_impl(card, device) for device in ("cpu", "cuda", "mps")] == ["fast", "reference", "reference"]
-    assert chosen_impl({"impls": ["fast", "reference"]}, "cpu") == "fast"
+    assert [chosen_impl(card, device)[0] for device in ("cpu", "cuda", "mps")] == ["fast", "reference", "reference"]
+    assert [chosen_impl(card, device)[1] for device in ("cpu", "cuda")] == [
+        None,
+        "its card does not say that fast is faster on cuda",
+    ]
+    assert chosen_impl({"impls": ["reference"]}, "cuda") == ("reference", None)
 
 
 def test_auto_becomes_the_first_impl(planner: Planner) -> None:
     assert cell(planner(), "ring").impl == "fast"
-    assert cell(planner(assignments=["method.ring.impl=reference"]), "ring").impl == "reference"
+    assert planner().fall_backs == {"ring": "fast (its card does not say that reference is faster on cpu)"}
+    chosen = planner(assignments=["method.ring.impl=reference"])
+    assert (cell(chosen, "ring").impl, chosen.fall_backs) == ("reference", {})
     assert cell(planner(methods=["ring+impl=reference"]), "ring+impl=reference").impl == "reference"
     with pytest.raises(SettingsError, match=r"method\.ring\.impl \(in --set\): there is no impl 'slow'"):
         planner(assignments=["method.ring.impl=slow"])

@@ -113,7 +113,7 @@ def test_each_methods_settings_stand_below_the_table_and_in_the_csvs(tmp_path: P
         (spec("transformer_xl", method_settings={"memory_length": 96, "position_scale": 1.0}), 2.5, Status.OK, 1000.0),
     ]
     text, _ = build_report(study(tmp_path / "s", results))
-    assert "- Alike in all lines: position_scale 1.0.\n" in text
+    assert "- Alike in all lines: position_scale 1.0; impl reference.\n" in text
     assert (
         "- Expire-Span: max_span 192, ramp 16, noisy false, coefficient 1e-06; learning_rate 0.001.\n"
         "- Transformer-XL: memory_length 96; learning_rate 0.003.\n"

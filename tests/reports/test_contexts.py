@@ -83,6 +83,21 @@ def test_a_fast_impl_stands_beside_its_reference(tmp_path: Path, capsys: pytest.
     assert one["ratio of memory over static"] == "3.00", "to the fast Transformer-XL"
 
 
+def test_contexts_that_took_turns_have_ratios_between_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bounds = {"time_to_first": 1.1, "time_to_first_low": 1.0, "time_to_first_high": 1.3}
+    rows = [row("expire_span", 64, 6.0, 3_000_000, 0.5), row("expire_span", 128, 6.6, 3_000_000, 0.25, **bounds)]
+    assert main(["contexts", str(kept(tmp_path, rows))]) == 0
+    text = capsys.readouterr().out
+    lines = lines_of(text)
+    column = "time to first context"
+    assert lines["Expire-Span", "64", "50 %"][column] == "-"
+    assert lines["Expire-Span", "128", "25 %"][column] == "1.10 [1.00, 1.30]"
+    assert "All contexts took turns" in text
+    assert "time ratio" not in text, "there is no Transformer-XL"
+    assert main(["contexts", str(kept(tmp_path))]) == 0
+    assert column not in capsys.readouterr().out
+
+
 def test_the_table_shows_time_memory_and_their_ratios_at_the_same_context(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
