@@ -655,7 +655,7 @@ KERNELS = (
         "models/kernels/bias.py",
         "torch.where(x < 0, -torch.inf, ",
         "torch.where(x < -1e9, -torch.inf, ",
-        "tests/models/kernels/test_attention.py::test_heads_with_a_span_each[one lane-one tile]",
+        "tests/models/kernels/test_attention.py::test_heads_with_a_span_each[one tile-one lane]",
     ),
     Fault(
         "a tile's gradient of the keys replaces that of the tile before",
@@ -676,7 +676,7 @@ KERNELS = (
         "models/kernels/rows.py",
         "if min(group.lengths) != max(group.lengths):",
         "if False:",
-        "tests/models/kernels/test_attention.py::test_slots_that_expire[lengths0-one tile]",
+        "tests/models/kernels/test_attention.py::test_what_is_not_a_number_in_one_row_stays_there[one tile-False]",
     ),
     Fault(
         "the newest slots lose their places",
