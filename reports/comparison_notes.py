@@ -33,7 +33,8 @@ def _shares(measured: list[Row]) -> list[str]:
         return []
     said = [
         "A share alive is the best case for giving memory back: what is alive is spread evenly, alike in all rows and "
-        "layers. After training the fullest row decides what is allocated; a study's report shows both."
+        "layers. After training rows differ: in the impl reference the fullest decides what is allocated, in fast each "
+        "has its own; a study's report shows both."
     ]
     if any(row["method"] == "expire_span" and row["alive"] < 1 for row in measured):
         said.append(

@@ -45,11 +45,11 @@ TIME_TO_FIRST = "time to first context"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a comparison's file, each of its rows with three ratios of memory more.
+    """The content of a comparison's file, each of its rows with three ratios of memory more, and what it remembers.
 
     ``memory_ratio`` is to Transformer-XL at the same context, ``memory_ratio_to_whole`` to the same method, impl and
     context at 100 % alive, ``memory_to_reference`` to the method's reference at the same context and share; None where
-    either figure is missing.
+    either figure is missing. ``remembers`` is ``10 %``, or ``512 slots`` where all contexts have as many.
 
     Raises FileNotFoundError, or DamagedFile where it holds something else.
     """
@@ -59,7 +59,19 @@ def read(path: Path) -> dict[str, Any]:
         raise DamagedFile(path, problem)
     rows: list[Row] = content["rows"]
     absent = {"time_to_reference": None, "time_to_first": None}
-    return {**content, "rows": [{**absent, **row, **_memory_ratios(row, rows)} for row in rows]}
+    absent = {"time_to_first": None, "time_to_reference": None}
+    return {
+        **content,
+        "rows": [{**absent, **row, **_memory_ratios(row, rows), "remembers": _remembers(row, rows)} for row in rows],
+    }
+
+
+def _remembers(row: Row, rows: list[Row]) -> str:
+    others = [other for other in rows if (other["method"], other["impl"]) == (row["method"], row["impl"])]
+    slots = {round(other["alive"] * other["context"]) for other in others}
+    if len(slots) == 1 and len({other["context"] for other in others}) > 1:
+        return f"{slots.pop():,} slots"
+    return f"{100 * row['alive']:g} %"
 
 
 def _problem(content: Mapping[str, Any]) -> str:

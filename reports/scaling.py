@@ -16,6 +16,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from reports.drawing import LINES, figure, legend, title
 
 Row = Mapping[str, Any]
+Line = tuple[str, str, str]
+"""Method, impl, and what of its memory is alive."""
 Look = dict[str, Any]
 """Keywords for `Axes.plot`."""
 
@@ -64,29 +66,32 @@ def model(content: Mapping[str, Any]) -> str:
     )
 
 
-def _of_line(row: Row) -> tuple[str, str, float]:
+def _of_line(row: Row) -> Line:
     """What the rows of one line have in common."""
-    return row["method"], row["impl"], row["alive"]
+    return row["method"], row["impl"], row["remembers"]
 
 
-def _looks(rows: Sequence[Row], cards: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str, float], Look]:
-    """Each line's look: colour and marker are the method's, dashes and the marker's paleness say the share alive.
+def _looks(rows: Sequence[Row], cards: Mapping[str, Mapping[str, Any]]) -> dict[Line, Look]:
+    """Each line's look: colour and marker are the method's, dashes and the marker's paleness say what is alive.
 
     Lines of another impl than the first are thin.
     """
-    shares = sorted({row["alive"] for row in rows}, reverse=True)
+    most: dict[str, float] = {}
+    for row in sorted(rows, key=lambda row: -row["alive"]):
+        most.setdefault(row["remembers"], row["alive"])
     impls = list(dict.fromkeys(row["impl"] for row in rows))
     forgets = {row["method"] for row in rows if row["alive"] != 1}
     looks = {}
-    for method, impl, alive in dict.fromkeys(map(_of_line, rows)):
-        card = cards[method]
+    for method, impl, remembers in dict.fromkeys(map(_of_line, rows)):
+        card, alive = cards[method], most[remembers]
         label = card["title"] + (f", {impl}" if len(impls) > 1 else "")
-        look: Look = {"color": card["colour"], "marker": card["marker"], "linestyle": LINES[shares.index(alive) % 4]}
-        look["label"] = label + (f", {100 * alive:g} % alive" if method in forgets else "")
+        style = LINES[list(most).index(remembers) % 4]
+        look: Look = {"color": card["colour"], "marker": card["marker"], "linestyle": style}
+        look["label"] = label + (f", {remembers} alive" if method in forgets else "")
         look["markerfacecolor"] = [1 - alive * (1 - part) for part in to_rgb(card["colour"])]
         if impl != impls[0]:
             look |= {"linewidth": 0.8, "markersize": 3.5}
-        looks[method, impl, alive] = look
+        looks[method, impl, remembers] = look
     return looks
 
 
@@ -101,7 +106,7 @@ def _line(axes: Axes, rows: Sequence[Row], key: str, unit: float, look: Look) ->
         axes.vlines(contexts, low, high, look["color"], lw=0.8)
 
 
-def _failures(axes: Axes, rows: Sequence[Row], looks: Mapping[tuple[str, str, float], Look]) -> None:
+def _failures(axes: Axes, rows: Sequence[Row], looks: Mapping[Line, Look]) -> None:
     """A cross for each, those of one context below each other, in room made above the lines."""
     if not rows:
         return

@@ -88,6 +88,8 @@ def test_contexts_that_took_turns_have_ratios_between_them(tmp_path: Path, capsy
     rows = [row("expire_span", 64, 6.0, 3_000_000, 0.5), row("expire_span", 128, 6.6, 3_000_000, 0.25, **bounds)]
     assert main(["contexts", str(kept(tmp_path, rows))]) == 0
     text = capsys.readouterr().out
+    drawn = scaling.draw(read(kept(tmp_path, rows)))
+    assert drawn.axes[0].get_legend_handles_labels()[1] == ["Expire-Span, 32 slots alive"], "one line, not two points"
     lines = lines_of(text)
     column = "time to first context"
     assert lines["Expire-Span", "64", "50 %"][column] == "-"
