@@ -361,12 +361,9 @@ class Fast(Method):
         lengths: Tensor,
         context: Context,
     ) -> LayerState:
-        """What of memory and block some later query may still see.
+        """What of memory [sum of lengths, E] and block [B, n, E] some later query may still see.
 
-        Args:
-            memory: [sum of lengths, E], lengths: [B] of its rows; x: [B, n, E], the block.
-            order: in which both stand as one.
-            slots: what else is known of them, in order; span: their spans.
+        `order` is that in which both stand as one; `slots` and `span` are known of them in that order.
         """
         alive = span - slots["age"] + self.settings.ramp > 0
         stays = alive | (slots["age"] <= self.near)

@@ -192,15 +192,17 @@ def test_a_size_that_a_method_cannot_have_says_so(tmp_path: Path, capsys: pytest
     assert {quarter[key] for key in KEYS if "time" in key or "bytes" in key} == {None}, "missing, not 0"
 
 
-def test_combinations_are_all_asked_for_once_and_auto_is_the_first_impl() -> None:
-    found = entries(["expire_span", "adaptive_span"], ["auto", "reference"], [48, 64], [1.0, 0.5, 1.0], block=16)
+@pytest.mark.parametrize(("device", "auto"), [("cpu", "fast"), ("cuda", "reference")])
+def test_combinations_are_all_asked_for_once_and_auto_is_the_devices_impl(device: str, auto: str) -> None:
+    methods, impls = ["expire_span", "adaptive_span"], ["auto", auto]
+    found = entries(methods, impls, [48, 64], [1.0, 0.5, 1.0], block=16, device=device)
     assert [(entry.context, entry.method, entry.impl, entry.alive) for entry in found] == [
-        (context, method, "reference", alive)
+        (context, method, auto, alive)
         for context in (48, 64)
         for method in ("expire_span", "adaptive_span")
         for alive in (1.0, 0.5)
     ]
-    assert found[-1].name == "adaptive_span, reference, 64 slots, 50 % alive"
+    assert found[-1].name == f"adaptive_span, {auto}, 64 slots, 50 % alive"
 
 
 @pytest.mark.parametrize("alive", [[1.0, 0.5, 0.1], [0.1]])
