@@ -117,7 +117,7 @@ tasks:
     train: {steps: 2, batch_size: 64, block_length: 64, validate_every: 2}
     methods:
       transformer_xl: {memory_length: 64}
-      full_attention: {max_span: 4096}
+      full_attention: {max_span: 4096, impl: reference}  # which keeps all scores
 """
 
 
