@@ -17,6 +17,7 @@ is missing after growth, and before the stream's start, counts as zero vectors.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -107,22 +108,29 @@ class Method(Mixer):
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         batch, held, _ = state["memory"].shape
-        return torch.full((batch,), min(held, self.reach())), held
+        return torch.full((batch,), min(held, self.reach(self.ratio.tolist()))), held
 
     def horizon(self) -> int:
-        return min(self.settings.max_span, self.window() + RESERVE)
+        return min(self.settings.max_span, self.window(self.ratio.tolist()) + RESERVE)
 
     def after_step(self) -> None:
         self.ratio.data.clamp_(0, 1)
 
-    def reach(self) -> int:
-        """How many previous positions the head that looks back farthest can see."""
-        return math.ceil(float(self.ratio.detach().max()) * self.settings.max_span + self.settings.ramp)
+    def numbers(self) -> Tensor:
+        return self.ratio.detach()
 
-    def window(self) -> int:
+    def ratios(self, context: Context) -> Sequence[float]:
+        """z_h on the host."""
+        return self.ratio.tolist() if context.numbers is None else context.numbers
+
+    def reach(self, ratios: Sequence[float]) -> int:
+        """How many previous positions the head that looks back farthest can see."""
+        return math.ceil(max(ratios) * self.settings.max_span + self.settings.ramp)
+
+    def window(self, ratios: Sequence[float]) -> int:
         """K, how many previous positions the softmax runs over."""
         longest, step = self.settings.max_span, self.settings.trim_step
-        return longest - max(0, longest - self.reach()) // step * step
+        return longest - max(0, longest - self.reach(ratios)) // step * step
 
     def mask(self, distance: Tensor) -> Tensor:
         """m_h(d) for the distances [n, S], as [H, n, S]."""
@@ -130,7 +138,7 @@ class Method(Mixer):
         return ((span + 1 - distance) / self.settings.ramp + 1).clamp(0, 1)
 
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
-        window = self.window()
+        window = self.window(self.ratios(context))
         memory = pad_left(state["memory"], window)  # [B, >= K, E]
         kept = min(self.settings.max_span, window + RESERVE)
         y, caches = self.mix(memory[:, memory.shape[1] - window :], x, state, context)
@@ -163,10 +171,10 @@ class Fast(Method):
 
     differs_by = 1e-6  # the 1e-8 in the denominator
 
-    def lanes(self, n: int, window: int) -> list[Lane]:
+    def lanes(self, n: int, window: int, ratios: Sequence[float]) -> list[Lane]:
         """Heads that read n queries' keys at once, and how far: each head by itself where it is worth it."""
         longest, ramp = self.settings.max_span, self.settings.ramp
-        widths = [min(window, int(z * longest + ramp) + 1) for z in self.ratio.tolist()]
+        widths = [min(window, int(z * longest + ramp) + 1) for z in ratios]
         heads = len(widths)
         if heads * n * (max(widths) + n) <= work.TILE:
             return [Lane(slice(0, heads), (Band(lag=n, width=max(widths)),))]
@@ -175,7 +183,7 @@ class Fast(Method):
     def mix(self, memory: Tensor, x: Tensor, state: LayerState, context: Context) -> tuple[Tensor, LayerState]:
         assert isinstance(context.shared, LearnedPositions)
         n, block, positions = x.shape[1], context.norm(x), [context.shared.p]
-        lanes = self.lanes(n, memory.shape[1])
+        lanes = self.lanes(n, memory.shape[1], self.ratios(context))
         bias: dict[str, Any] = {"bias": HeadRamp(self.settings.max_span, self.settings.ramp), "of_bias": [self.ratio]}
         if context.caching:
             key, value = self.project.grown(state, [memory], block, context)

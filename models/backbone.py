@@ -20,7 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import SettingsError, Unsupported
+from models.host import read_together
 from models.mixer import BackboneOptions, Context, Mixer, Sizes
+from models.packing import pack
 from models.registry import METHODS
 from models.state import State, batch_rows, cache_bytes, state_bytes
 
@@ -203,7 +205,9 @@ class Backbone(nn.Module):
         h = self.dropout(self.encoder(inputs) * self.input_scale)
         aux_loss = h.new_zeros(())
         new_state: State = []
+        stays: list[Tensor | None] = []
         statistics: dict[str, list[Tensor]] = {}
+        numbers = read_together([block.mixer.numbers() for block in self.layers()])
         for number, (block, layer_state) in enumerate(zip(self.layers(), state, strict=True)):
             context = Context(
                 norm=block.norm1 if self.sizes.pre_norm else nn.Identity(),
@@ -211,17 +215,20 @@ class Backbone(nn.Module):
                 shared=self.shared,
                 randomness=randomness,
                 edit_spans=None if edit_spans is None else functools.partial(edit_spans, number),
+                numbers=numbers[number],
                 caching=caching,
             )
             mixed = block.mixer(h, layer_state, context)
             h = h if mixed.skip else block.finish(h, mixed.y)
             new_state.append(mixed.state)
+            stays.append(mixed.stays)
             if mixed.aux_loss is not None:
                 aux_loss = aux_loss + mixed.aux_loss
             for name, value in mixed.statistics.items():
                 if name not in block.mixer.statistic_units:
                     raise KeyError(f"{type(block.mixer).__module__}: statistic_units has no unit for {name!r}")
                 statistics.setdefault(name, []).append(value.detach())
+        pack(new_state, stays)
         logits = self.head(self.dropout(self.norm(h)))
         summary = {name: torch.stack(values).mean() for name, values in statistics.items()}
         return Output(logits, new_state, aux_loss, summary)

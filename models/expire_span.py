@@ -162,13 +162,16 @@ class Method(Mixer):
         query, key, value = self.project(keys, n)
         score = query @ key.mT + position_scores(query, context.shared.p, keys.shape[1])  # [B, H, n, S + n]
         weight = masked_softmax(score / query.shape[-1] ** 0.5, mask[:, None])
-        y = self.project.merge(self.dropout(weight) @ value)
+        age = (age + n) * held
+        alive = span.detach() - age + ramp > 0  # for some later query, with today's parameters and without noise
+        after = {"memory": history.detach(), "age": age, "alive": alive & (age > 0)}
         return Mixed(
-            y,
-            self.next_state(history, (age + n) * held, span.detach(), keep_span=context.edit_spans is not None),
+            self.project.merge(self.dropout(weight) @ value),
+            after if context.edit_spans is None else {**after, "span": span.detach()},
             aux_loss=self.settings.coefficient * charged,
             statistics={"mean_span": span.detach()[:, -n:].mean()},
             skip=skip,
+            stays=(alive | (age <= self.near)) & (age > 0),
         )
 
     def shortened(self, span: Tensor, context: Context) -> Tensor:
@@ -182,35 +185,6 @@ class Method(Mixer):
         if not (self.training and self.settings.layer_drop > 0):
             return False
         return random.Random(f"{step_randomness(context)!r} {context.layer}").random() < self.settings.layer_drop
-
-    def next_state(self, history: Tensor, age: Tensor, span: Tensor, keep_span: bool) -> LayerState:
-        """Drops what has expired for every later query and packs each row to the right.
-
-        Args:
-            history: hidden states [B, S, E].
-            age: [B, S] how far each stands before the next block's first query; 0 for an empty slot.
-            span: [B, S] un-noised e with today's parameters.
-            keep_span: whether the spans are carried too.
-        """
-        alive = span - age + self.settings.ramp > 0
-        stays = (alive | (age <= self.near)) & (age > 0)
-        slots = int(stays.sum(1).max())
-        in_order = stays.int().argsort(dim=1, stable=True)  # what goes, then what stays; each in order of time
-        order = in_order[:, in_order.shape[1] - slots :]
-        kept = stays.gather(1, order)
-        state = {
-            "memory": gather_slots(history, order).detach() * kept[:, :, None],
-            "age": age.gather(1, order) * kept,
-            "alive": alive.gather(1, order) & kept,
-        }
-        if keep_span:
-            state["span"] = span.gather(1, order) * kept
-        return state
-
-
-def gather_slots(x: Tensor, order: Tensor) -> Tensor:
-    """The slots of x [B, S, E] that order [B, K] names, as [B, K, E]."""
-    return x.gather(1, order[:, :, None].expand(-1, -1, x.shape[-1]))
 
 
 def step_randomness(context: Context) -> float:

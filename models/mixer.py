@@ -64,6 +64,7 @@ class Context:
         shared: the module that `Mixer.build_shared` made, one for all layers (learned positions, say), or None.
         randomness: u in (0, 1), one per training step, equal over layers, rows and ranks; None outside training.
         edit_spans: replaces the spans [B, n] of the tokens just read; evaluation asks "what if" with it.
+        numbers: what `Mixer.numbers` asked for, on the host; None where nobody has read it.
         caching: whether keys and values of memory may be carried in the state, under names that begin with
             `models.state.CACHE`: no parameter changes, and no gradient is wanted, as long as the state lasts.
     """
@@ -73,6 +74,7 @@ class Context:
     shared: nn.Module | None = None
     randomness: float | None = None
     edit_spans: Callable[[Tensor], Tensor] | None = None
+    numbers: tuple[float, ...] | None = None
     caching: bool = False
 
 
@@ -87,6 +89,8 @@ class Mixed:
         statistics: named scalars, such as ``mean_span``; their units stand in `Mixer.statistic_units`.
         skip: whether the backbone is to pass the block's input on unchanged (layer drop). The layer's state advances
             all the same, and its auxiliary loss and statistics count, since the spans that it predicts are in force.
+        stays: [B, S] which slots of the state some later query may still see; the backbone frees the others
+            (`models/packing.py`). None for all.
     """
 
     y: Tensor
@@ -94,6 +98,7 @@ class Mixed:
     aux_loss: Tensor | None = None
     statistics: dict[str, Tensor] = field(default_factory=dict)
     skip: bool = False
+    stays: Tensor | None = None
 
 
 class Mixer(nn.Module, ABC):
@@ -134,6 +139,13 @@ class Mixer(nn.Module, ABC):
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
         """Mixes the block x [B, n, E] with the state. Position t of y may depend on x[:, :t + 1] and the state only."""
 
+    def numbers(self) -> Tensor | None:
+        """Numbers [k] that depend on parameters and that `forward` must know on the host (how far to look back, say).
+
+        ``context.numbers`` brings them; the backbone reads those of all layers at once (`models/host.py`).
+        """
+        return None
+
     def in_two(self, first: int, x: Tensor, state: LayerState, context: Context) -> Mixed:
         """`forward` for the first tokens of x [B, n, E] and then for the others, which find another state."""
         before = self.forward(x[:, :first], state, context)
@@ -147,6 +159,7 @@ class Mixer(nn.Module, ABC):
             statistics={
                 name: share * value + (1 - share) * after.statistics[name] for name, value in before.statistics.items()
             },
+            stays=after.stays,
         )
 
     @abstractmethod

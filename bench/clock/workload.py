@@ -20,9 +20,10 @@ from bench.clock.endless_input import again_and_again, blocks
 from bench.spec import CellSpec
 from models.backbone import Backbone, BackboneSettings, horizon
 from models.errors import Unsupported
-from models.mixer import Context
+from models.mixer import Context, Mixed
+from models.packing import pack
 from models.registry import METHODS
-from models.state import State
+from models.state import LayerState, State
 from tasks.randomness import derive, seed_generators, uniform
 from tasks.stream import Position, StreamBatch
 from tasks.stream_step import enter, loss_divisor, read_block
@@ -260,7 +261,7 @@ class LayerStep:
         for _ in range(math.ceil(self.mixer.horizon() / self.shape[1])):
             self.fetch()
             with torch.no_grad(), self.autocast():
-                self.state = self.mixer(self.x, self.state, self.context).state
+                self.state = self.after(self.mixer(self.x, self.state, self.context))
 
     def fetch(self) -> None:
         """Hidden states and an output gradient [B, T, E], of the parameters' type."""
@@ -273,8 +274,14 @@ class LayerStep:
             mixed = self.mixer(self.x, self.state, self.context)
             loss = (mixed.y * self.weight).sum()
             (loss if mixed.aux_loss is None else loss + mixed.aux_loss).backward()
-        self.state = mixed.state
+        self.state = self.after(mixed)
         self.model.zero_grad()
+
+    def after(self, mixed: Mixed) -> LayerState:
+        """The layer's state after a block, without what has expired."""
+        state = [mixed.state]
+        pack(state, [mixed.stays])
+        return state[0]
 
     def held(self) -> dict[str, float]:
         """What the memory holds, per stream."""

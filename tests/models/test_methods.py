@@ -66,8 +66,8 @@ def test_adaptive_span_computes_and_caches_only_what_some_head_can_reach() -> No
     model = make("adaptive_span", max_span=1000, ramp=8, trim_step=50, initial_ratio=0.125)
     mixer = model.layers()[0].mixer
     assert isinstance(mixer, AdaptiveSpan)
-    assert mixer.reach() == 133
-    assert mixer.window() == 150
+    assert mixer.reach(mixer.ratio.tolist()) == 133
+    assert mixer.window(mixer.ratio.tolist()) == 150
     state = model.init_state(2)
     for _ in range(40):
         state = model(torch.randint(VOCABULARY, (2, T)), state).state

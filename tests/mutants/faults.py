@@ -148,9 +148,23 @@ METHODS = (
     Fault(
         "what a query may still see has been dropped",
         "models/expire_span.py",
-        "alive = span - age + self.settings.ramp > 0\n        stays = (alive",
-        "alive = span - age > 0\n        stays = (alive",
+        "alive = span.detach() - age + ramp > 0",
+        "alive = span.detach() - age > 0",
         "tests/models/test_expire_span.py::test_dropping_what_expired_changes_no_output",
+    ),
+    Fault(
+        "the slots that go are those that were to stay",
+        "models/packing.py",
+        "order = in_order[:, in_order.shape[1] - slots :]",
+        "order = in_order[:, :slots]",
+        "tests/models/test_expire_span.py::test_dropping_what_expired_changes_no_output",
+    ),
+    Fault(
+        "each layer reads what the device computed for itself",
+        "models/adaptive_span.py",
+        "return self.ratio.tolist() if context.numbers is None else context.numbers",
+        "return self.ratio.tolist()",
+        "tests/models/test_host.py::test_a_training_step_reads_at_most_once_however_many_layers[adaptive_span-settings0]",
     ),
     Fault(
         "Adaptive-Span's ramp off by one",
