@@ -228,7 +228,6 @@ class FastSinusoidalWindow(SinusoidalWindow):
         steps = torch.arange(sees - 1, -1, -1, device=x.device)
         if self.clamp_len > 0:
             steps = steps.clamp(max=self.clamp_len)
-        relative = self.relative(self.sinusoids(steps)).view(sees, self.heads, self.head_dim)  # W_r r_d
         block = context.norm(x)
         query_weight, key_weight, value_weight = self.qkv.weight.chunk(3)
         query = functional.linear(block, query_weight).view(*x.shape[:2], self.heads, self.head_dim).transpose(1, 2)
@@ -236,8 +235,8 @@ class FastSinusoidalWindow(SinusoidalWindow):
         history = torch.cat([memory, x.detach()], dim=1)
         after = {"memory": history[:, -self.length :], "held": held[:, -self.length :]}
         lanes = [Lane(slice(0, self.heads), (Band(lag=n - 1, width=self.length if self.same_length else None),))]
-        content, positions = query + context.shared.u[:, None], [relative.permute(1, 2, 0)]
-        asking = query + context.shared.v[:, None]
+        content = query + context.shared.u[:, None]
+        asking, positions = self.by_steps(query + context.shared.v[:, None], self.sinusoids(steps), context)
         if context.caching:
             grown = {}
             for name, weight in (("cache_key", key_weight), ("cache_value", value_weight)):
@@ -245,7 +244,7 @@ class FastSinusoidalWindow(SinusoidalWindow):
                 grown[name] = torch.cat([older, project(block, weight)], dim=1)
             after |= {name: cache[:, -self.length :] for name, cache in grown.items()}
             (key, value), lengths = held_rows(held, *grown.values())
-            y = attend_projected(content, key, value, lanes, positions, asking=asking, lengths=lengths)
+            y = attend_projected(content, key, value, lanes, [positions], asking=asking, lengths=lengths)
         else:
             seen, lengths = held_rows(state["held"], context.norm(memory))
             y = attend(
@@ -254,12 +253,23 @@ class FastSinusoidalWindow(SinusoidalWindow):
                 key_weight,
                 value_weight,
                 lanes,
-                positions,
+                [positions],
                 asking=asking,
                 lengths=[lengths, None],
                 dropout=self.dropout.p if self.training else 0.0,
             )
         return Mixed(self.output(y), after)
+
+    def by_steps(self, query: Tensor, sinusoids: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Two factors of (q + v) . (W_r r_d): for the queries [B, H, n, D], and for the distances r_d [K, E].
+
+        W_r goes with the distances, or, for a few queries without gradients (the backward knows factors of width D
+        alone), with the queries: reading one token, no r_d is projected.
+        """
+        weight = self.relative.weight.view(self.heads, self.head_dim, -1)  # [H, D, E]
+        if context.caching and query.shape[0] * query.shape[2] < self.head_dim:
+            return query @ weight, sinusoids.T
+        return query, weight @ sinusoids.T  # [H, D, K]
 
 
 def mixer_class(settings: Settings, impl: str) -> type[Mixer]:

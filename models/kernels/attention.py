@@ -107,6 +107,7 @@ def attend_projected(
     """`attend` where keys and values are there already, without gradients.
 
     Args:
+        positions, asking: as for `attend`, or both of another width than D.
         key, value: of memory and block, [B, S + n, H * D], or ragged [sum of lengths, H * D].
         lengths: the rows' slots, the block's among them, if they are ragged.
 

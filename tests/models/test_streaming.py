@@ -18,7 +18,11 @@ T, VOCABULARY = 12, toy.VOCABULARY
 # Settings small enough that every memory fills, moves on and is dropped within the test's stream.
 VARIANTS: dict[str, list[dict[str, object]]] = {
     "full_attention": [{}, {"max_span": 29}, {"memory": "none"}, {"max_span": 7, "positions": "none"}],
-    "transformer_xl": [{"memory_length": 17}, {"memory_length": 17, "positions": "sinusoidal", "same_length": True}],
+    "transformer_xl": [
+        {"memory_length": 17},
+        {"memory_length": 17, "positions": "sinusoidal", "same_length": True},
+        {"memory_length": 17, "positions": "sinusoidal", "same_length": True, "clamp_len": 9},
+    ],
     "adaptive_span": [{"max_span": 41, "ramp": 5, "trim_step": 4, "initial_ratio": 0.3}],
     "compressive": [{"memory_length": 16, "compress_size": 24, "rate": 4}],
     "expire_span": [{"max_span": 40, "ramp": 6, "initial_fraction": 0.3}, {"max_span": 9, "ramp": 3, "noisy": True}],
