@@ -228,6 +228,7 @@ class Backbone(nn.Module):
                 if name not in block.mixer.statistic_units:
                     raise KeyError(f"{type(block.mixer).__module__}: statistic_units has no unit for {name!r}")
                 statistics.setdefault(name, []).append(value.detach())
+        del mixed  # it would keep the last layer's state as it was before packing
         pack(new_state, stays)
         logits = self.head(self.dropout(self.norm(h)))
         summary = {name: torch.stack(values).mean() for name, values in statistics.items()}

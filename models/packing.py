@@ -20,6 +20,9 @@ def pack(state: State, stays: Sequence[Tensor | None]) -> None:
         state: of all layers; its entries are replaced.
         stays: for each layer which of its slots stay [B, S], or None for all. What stays keeps its order, and rows in
             which less stays are filled up with zeros on the left.
+
+    Raises:
+        ValueError: a layer says which slots stay, and has a tensor that does not begin with [B, S].
     """
     counts = read_together([None if mask is None else mask.sum(1).amax().view(1) for mask in stays])
     for number, (mask, count) in enumerate(zip(stays, counts, strict=True)):
@@ -33,6 +36,8 @@ def _packed(layer: LayerState, stays: Tensor, slots: int) -> LayerState:
     kept = stays.gather(1, order)
     packed = {}
     for name, tensor in layer.items():
+        if tensor.shape[:2] != stays.shape:
+            raise ValueError(f"`stays` is of {list(stays.shape)} slots, and the state's {name} of {list(tensor.shape)}")
         entry = (..., *(None,) * (tensor.dim() - 2))
         packed[name] = tensor.gather(1, order[entry].expand(-1, -1, *tensor.shape[2:])) * kept[entry]
     return packed

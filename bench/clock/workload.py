@@ -20,6 +20,7 @@ from bench.clock.endless_input import again_and_again, blocks
 from bench.spec import CellSpec
 from models.backbone import Backbone, BackboneSettings, horizon
 from models.errors import Unsupported
+from models.host import read_together
 from models.mixer import Context, Mixed
 from models.packing import pack
 from models.registry import METHODS
@@ -261,7 +262,7 @@ class LayerStep:
         for _ in range(math.ceil(self.mixer.horizon() / self.shape[1])):
             self.fetch()
             with torch.no_grad(), self.autocast():
-                self.state = self.after(self.mixer(self.x, self.state, self.context))
+                self.state = self.after(self.mixed())
 
     def fetch(self) -> None:
         """Hidden states and an output gradient [B, T, E], of the parameters' type."""
@@ -271,11 +272,17 @@ class LayerStep:
     def step(self) -> None:
         """Forward, and the gradients of input and parameters."""
         with self.autocast():
-            mixed = self.mixer(self.x, self.state, self.context)
-            loss = (mixed.y * self.weight).sum()
+            mixed = self.mixed()
+            loss: Any = (mixed.y * self.weight).sum()
             (loss if mixed.aux_loss is None else loss + mixed.aux_loss).backward()
         self.state = self.after(mixed)
         self.model.zero_grad()
+
+    def mixed(self) -> Mixed:
+        """What the layer makes of the block, told on the host what it needs as the backbone would tell it."""
+        context = replace(self.context, numbers=read_together([self.mixer.numbers()])[0])
+        mixed: Mixed = self.mixer(self.x, self.state, context)
+        return mixed
 
     def after(self, mixed: Mixed) -> LayerState:
         """The layer's state after a block, without what has expired."""

@@ -1,4 +1,4 @@
-"""On a GPU each reading by the host waits for all that is queued there: so no layer reads, and a block reads once.
+"""On a GPU each reading by the host waits for all that is queued there: no layer of the reference reads for itself.
 
 The tensors are PyTorch's fake ones, which have shapes and no values: whoever tries to read one, fails.
 """
@@ -27,7 +27,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in METHODS.names(
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)
-def test_a_training_step_reads_at_most_once_however_many_layers(
+def test_a_model_reads_at_most_once_per_block_however_many_layers(
     name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings: list[int] = []
@@ -51,6 +51,10 @@ def test_a_training_step_reads_at_most_once_however_many_layers(
             state = output.state
             assert len(readings) <= block
             assert set(readings) <= {3}
+        for caching in (False, True):
+            with torch.no_grad():
+                model.eval()(torch.zeros(2, 1, dtype=torch.long), state, caching=caching)
+        assert len(readings) <= block + 2
 
 
 def test_one_reading_gives_every_layer_its_numbers() -> None:
