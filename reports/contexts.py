@@ -41,15 +41,15 @@ _COLUMNS = (
 _CARD = ("title", "colour", "marker")
 TIME_RATIO, MEMORY_RATIO = "time ratio", "ratio of memory over static"
 TIME_TO_REFERENCE, MEMORY_TO_REFERENCE = "time to reference", "memory to reference"
-TIME_TO_FIRST = "time to first context"
+TIME_TO_FIRST, MEMORY_TO_WHOLE = "time to first context", "memory to 100 % alive"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a comparison's file, each of its rows with three ratios of memory more, and what it remembers.
+    """The content of a comparison's file, each of its rows with three ratios of memory more.
 
     ``memory_ratio`` is to Transformer-XL at the same context, ``memory_ratio_to_whole`` to the same method, impl and
     context at 100 % alive, ``memory_to_reference`` to the method's reference at the same context and share; None where
-    either figure is missing. ``remembers`` is ``10 %``, or ``512 slots`` where all contexts have as many.
+    either figure is missing.
 
     Raises FileNotFoundError, or DamagedFile where it holds something else.
     """
@@ -58,20 +58,13 @@ def read(path: Path) -> dict[str, Any]:
     if problem:
         raise DamagedFile(path, problem)
     rows: list[Row] = content["rows"]
-    absent = {"time_to_reference": None, "time_to_first": None}
     absent = {"time_to_first": None, "time_to_reference": None}
     return {
         **content,
-        "rows": [{**absent, **row, **_memory_ratios(row, rows), "remembers": _remembers(row, rows)} for row in rows],
+        "rows": [
+            {**absent, "remembers": f"{100 * row['alive']:g} %", **row, **_memory_ratios(row, rows)} for row in rows
+        ],
     }
-
-
-def _remembers(row: Row, rows: list[Row]) -> str:
-    others = [other for other in rows if (other["method"], other["impl"]) == (row["method"], row["impl"])]
-    slots = {round(other["alive"] * other["context"]) for other in others}
-    if len(slots) == 1 and len({other["context"] for other in others}) > 1:
-        return f"{slots.pop():,} slots"
-    return f"{100 * row['alive']:g} %"
 
 
 def _problem(content: Mapping[str, Any]) -> str:
@@ -139,12 +132,17 @@ def write_contexts(file: Path, folder: Path) -> tuple[str, list[Path]]:
     return text, [page, figures, svg, png]
 
 
+def _has_baseline(content: Mapping[str, Any]) -> bool:
+    return any(row["method"] == BASELINE for row in content["rows"])
+
+
 def _between_contexts(content: Mapping[str, Any]) -> list[str]:
-    if all(row["time_to_first"] is None for row in content["rows"]):
+    if not content["clock"].get("together"):
         return []
     return [
-        "All contexts took turns with each other. Time to first context: to the same method and impl at its first "
-        "context, with the same share, or number, of slots alive, paired by round."
+        "All contexts took turns with each other. Time to first context: to the same method and impl at the first "
+        "context, with the same share, or number, of slots alive, paired by round. The newest block stays, alive or "
+        "not, so at one number alive the slots allocated, and the cost of reading them, still grow a little."
     ]
 
 
@@ -156,8 +154,9 @@ def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:
     said = [
         f"Measured on {facts['device']}, {content['shape']['threads']} CPU thread(s): "
         f"{scaling.model(content)}; untrained weights, memory full, a share of it alive as set.",
-        f"Time: {what}, median [20th, 80th percentile] of {_steps(content['rows'])}. Ratios of times to Transformer-XL "
-        f"at the same context are paired by round, {over_rounds([content['clock']['rounds']])}.",
+        f"Time: {what}, median [20th, 80th percentile] of {_steps(content['rows'])}. Ratios of times"
+        f"{' to Transformer-XL at the same context' if _has_baseline(content) else ''} are paired by round, "
+        f"{over_rounds([content['clock']['rounds']])}.",
         "Memory: peak of PyTorch's allocator over what stays between steps (weights, gradients, optimiser), and ratios "
         "of that; a study's report has ratios of the whole peak.",
         "State, slots: of one layer, per stream.",
@@ -185,11 +184,11 @@ def table(content: Mapping[str, Any]) -> Table:
     """The rows as they are shown."""
     rows: list[Row] = content["rows"]
     columns = {
-        "memory to 100 % alive": any(row["alive"] != 1 for row in rows),
-        TIME_RATIO: any(row["method"] == BASELINE for row in rows),
+        MEMORY_TO_WHOLE: any(row["alive"] != 1 and row["memory_ratio_to_whole"] is not None for row in rows),
+        TIME_RATIO: _has_baseline(content),
         TIME_TO_REFERENCE: any(row["time_to_reference"] is not None for row in rows),
         TIME_TO_FIRST: any(row["time_to_first"] is not None for row in rows),
-        MEMORY_RATIO: any(row["method"] == BASELINE for row in rows),
+        MEMORY_RATIO: _has_baseline(content),
         MEMORY_TO_REFERENCE: any(row["memory_to_reference"] is not None for row in rows),
     }
     header = [
@@ -203,7 +202,7 @@ def table(content: Mapping[str, Any]) -> Table:
         TIME_TO_FIRST,
         "peak memory over static (MB) ↓",
         MEMORY_RATIO,
-        "memory to 100 % alive",
+        MEMORY_TO_WHOLE,
         MEMORY_TO_REFERENCE,
         "state (kB/stream) ↓",
         "alive / allocated (slots/stream)",
@@ -225,7 +224,7 @@ def _line(row: Row, rows: list[Row], cards: Mapping[str, Row], rounds: int) -> l
         cards[row["method"]]["title"],
         row["impl"],
         number(row["context"], 0),
-        f"{100 * row['alive']:g} %",
+        row["remembers"],
         _with_spread(row, "time_ms_p50", "time_ms_p20", "time_ms_p80", 1),
         "1" if first and row["time_ms_p50"] is not None else _with_spread(row, "time_ratio", *bounds, 2),
         "-" if row["impl"] == "reference" else _with_spread(row, "time_to_reference", *to_reference, 2),

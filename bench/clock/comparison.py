@@ -50,17 +50,23 @@ class Shape:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a comparison."""
+    """One line of a comparison.
+
+    Args:
+        context: positions seen; alive: the share of their memories that is alive.
+        remembers: what was asked for: a share of every context, ``10 %``, or one number in all, ``512 slots``.
+    """
 
     method: str
     impl: str
     context: int
     alive: float
+    remembers: str
 
     @property
     def name(self) -> str:
-        """For people: ``expire_span, reference, 2048 slots, 10 % alive``."""
-        return f"{self.method}, {self.impl}, {self.context} slots, {100 * self.alive:g} % alive"
+        """For people: ``expire_span, reference, 2048 positions, 10 % alive``."""
+        return f"{self.method}, {self.impl}, {self.context} positions, {self.remembers} alive"
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,8 @@ class Compared:
             median over rounds, with its interval; none below 6 rounds.
         time_to_reference: to the same method's reference, at the same context and share alive, likewise; None for the
             reference itself, and where it was not measured beside it.
-        time_to_first: to the same method and impl at the first context, where contexts took turns, likewise.
+        time_to_first: to the same method and impl at the first context, which `remembers` as much, where contexts took
+            turns, likewise.
         peak_bytes: peak memory over static.
         static_bytes: weights, gradients, optimiser.
         state_bytes: of one layer's memory per stream when timing begins; slots_alive, slots_allocated likewise.
@@ -90,6 +97,7 @@ class Compared:
     impl: str
     context: int
     alive: float
+    remembers: str
     time_ms_p50: float | None
     time_ms_p20: float | None
     time_ms_p80: float | None
@@ -129,7 +137,7 @@ def entries(
     block: int,
     device: str = "cpu",
 ) -> list[Entry]:
-    """All combinations; a share over 1 is a number of slots, at most all.
+    """All combinations; a share over 1 is a number of slots, no more than the least context.
 
     ``auto`` is each method's impl for the device, and a method without an impl is left out of it.
 
@@ -146,14 +154,22 @@ def entries(
             known, auto = card["impls"], chosen_impl(card, device)[0]
             for impl in dict.fromkeys(auto if impl == "auto" else impl for impl in impls):
                 if impl in known:
-                    asked = dict.fromkeys(min(1.0, share / context) if share > 1 else share for share in alive)
-                    shares = asked if can_forget(method, impl, context, block) else (1.0,)
-                    found += [Entry(method, impl, context, share) for share in shares]
+                    wanted = alive if can_forget(method, impl, context, block) else (1.0,)
+                    shares: dict[float, str] = {}
+                    for one in wanted:
+                        shares.setdefault(
+                            one / context if one > 1 else one, _slots(one) if one > 1 else f"{100 * one:g} %"
+                        )
+                    found += [Entry(method, impl, context, *share) for share in shares.items()]
     have = {entry.impl for entry in found}
     for impl in impls:
         if impl != "auto" and impl not in have:
             raise SettingsError("--impls", f"none of these methods has an impl {impl!r}", "See `python -m bench list`.")
     return found
+
+
+def _slots(number: float) -> str:
+    return f"{number:,.0f} slots"
 
 
 def can_forget(method: str, impl: str, context: int, block: int) -> bool:
@@ -274,17 +290,22 @@ def _side_by_side(
         reference = None if entry.impl == "reference" else timed.get(replace(entry, impl="reference").name)
         there = [one for (context, _), one in baselines.items() if context == entry.context]
         baseline = baselines.get((entry.context, entry.impl), there[-1] if there else None)
-        alike = next(one for one in asked if _remembers_alike(one, entry))
-        first = timed.get(alike.name) if alike.context != entry.context else None
-        found.append(_compared(entry, timed[entry.name], memory, baseline, reference, first))
+        first = _at_first_context(entry, asked)
+        alike = None if first is None or first is entry else timed.get(first.name)
+        found.append(_compared(entry, timed[entry.name], memory, baseline, reference, alike))
     return found
 
 
-def _remembers_alike(one: Entry, other: Entry) -> bool:
-    """Whether two are one method and impl with the same share, or number, of slots alive."""
-    slots = [round(entry.alive * entry.context) for entry in (one, other)]
-    same = one.alive == other.alive or slots[0] == slots[1]
-    return (one.method, one.impl) == (other.method, other.impl) and same
+def _at_first_context(entry: Entry, asked: Sequence[Entry]) -> Entry | None:
+    """The entry of the same method and impl at the first context that remembers the same share, or number of slots.
+
+    There a number of slots may be all of them, and go by the name of 100 %.
+    """
+    for one in asked:
+        alike = entry.remembers in (one.remembers, _slots(round(one.alive * one.context)))
+        if alike and (one.method, one.impl, one.context) == (entry.method, entry.impl, asked[0].context):
+            return one
+    return None
 
 
 def _compared(

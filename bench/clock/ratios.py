@@ -1,6 +1,6 @@
 """Ratios of step times, paired by round, with a bootstrap interval over rounds.
 
-Both sides of a round were measured within seconds of each other, so what slows the machine for a while slows both.
+Both sides were measured in the same round, so what slows the machine for longer than a round slows both.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contexts", default="1024,4096", metavar="N,N", help="positions seen (default: %(default)s)")
     about = "memories alive: shares, or numbers of slots from 2 up (default: %(default)s)"
     parser.add_argument("--alive", default="1", metavar="S,S", help=about)
-    about = "contexts take turns with each other too, as their ratios need"
+    about = "contexts take turns with each other too, and each row has a ratio to the first of them"
     parser.add_argument("--together", action="store_true", help=about)
     parser.add_argument(
         "--scope", choices=("step", "layer", "token"), default="step", help="what is timed (default: %(default)s)"
@@ -100,7 +101,7 @@ def _compare(args: argparse.Namespace) -> int:
         if not (0 < share <= 1 or (share > 1 and share.is_integer())):
             problem = f"{share:g} is neither a share nor a number of slots"
             raise SettingsError("--alive", problem, "Give shares, above 0 and 1 at most, or whole numbers from 2 up.")
-        if share > min(contexts) and share > 1:
+        if share > min(contexts):
             problem = f"{share:g} slots are more than the {min(contexts)} of the smallest context"
             raise SettingsError("--alive", problem, "Give fewer slots, or leave out that context.")
     if not 0 < args.time_limit <= LONGEST_S:
@@ -119,12 +120,18 @@ def _compare(args: argparse.Namespace) -> int:
     from bench.executors.progress import StageLine
     from bench.plugins import add_plugins
     from bench.store import atomic
+    from models.card import chosen_impl
     from models.errors import Unsupported
     from models.registry import METHODS
 
     plugins = add_plugins(args.plugin)
     methods = args.methods.split(",") if args.methods else METHODS.names()
-    asked = entries(methods, args.impls.split(","), contexts, alive, args.block, device_type(args.accelerator))
+    device = device_type(args.accelerator)
+    asked = entries(methods, args.impls.split(","), contexts, alive, args.block, device)
+    for method in methods if "auto" in args.impls.split(",") else ():
+        reason = chosen_impl(METHODS.card(method), device)[1]
+        if reason is not None:
+            print(f"bench clock: {method}: auto is {reason}", file=sys.stderr)
     names = ("scope", "batch", "heads", "head_dim", "block", "layers", "precision", "threads", "accelerator")
     shape = Shape(**{name: getattr(args, name) for name in names})
     settings = _settings(args, ClockSettings())
@@ -145,7 +152,8 @@ def _compare(args: argparse.Namespace) -> int:
     rows = [vars(compared) for compared in found]
     if args.out is not None:
         cards = {method: METHODS.card(method) for method in methods}
-        about = {"shape": vars(shape), "clock": vars(settings), "provenance": facts, "cards": cards}
+        about = {"shape": vars(shape), "clock": {**vars(settings), "together": args.together}, "provenance": facts}
+        about["cards"] = cards
         atomic.write_json(args.out, {**about, "rows": rows})
     if not args.quiet:
         print(table(found, facts["device"]))
@@ -237,13 +245,13 @@ def _without_samples(row: dict[str, Any]) -> dict[str, Any]:
 def table(found: list[Compared], device: str) -> str:
     """The comparison for people."""
     header = (
-        f"{'method':<16} {'impl':<10} {'context':>8} {'alive':>6} {'ms p50':>9} {'p20':>9} {'p80':>9} "
+        f"{'method':<16} {'impl':<10} {'context':>8} {'alive':>12} {'ms p50':>9} {'p20':>9} {'p80':>9} "
         f"{'to XL':>6} {'to ref':>6} {'to 1st':>6} {'extra MB':>9} {'state kB':>9} status"
     )
     lines = [device, header]
     for row in found:
         lines.append(
-            f"{row.method:<16} {row.impl:<10} {row.context:>8,} {row.alive:>6.0%} {_number(row.time_ms_p50, 1):>9} "
+            f"{row.method:<16} {row.impl:<10} {row.context:>8,} {row.remembers:>12} {_number(row.time_ms_p50, 1):>9} "
             f"{_number(row.time_ms_p20, 1):>9} {_number(row.time_ms_p80, 1):>9} {_number(row.time_ratio, 2):>6} "
             f"{_number(row.time_to_reference, 2):>6} {_number(row.time_to_first, 2):>6} "
             f"{_number(row.peak_bytes, 1, 1e6):>9} "

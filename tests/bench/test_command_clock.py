@@ -104,14 +104,15 @@ def test_contexts_take_turns_with_one_number_of_slots_alive(tmp_path: Path, caps
     out = tmp_path / "kept.json"
     words = ["clock", *TINY, "--methods", "expire_span", "--impls", "fast", "--contexts", "64,128", "--alive", "32"]
     assert main([*words, "--together", "--scope", "layer", "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
-    first, second = last_line(printed)["rows"]
+    first, second = last_line(capsys.readouterr().out)["rows"]
     assert (first["alive"], second["alive"]) == (0.5, 0.25)
+    assert (first["remembers"], second["remembers"]) == ("32 slots", "32 slots")
     assert first["slots_alive"] == second["slots_alive"] == 32
     assert first["time_to_first"] is None
     assert second["time_to_first"] > 0
-    assert printed.count("time: round 1 of 2") <= 1, "one round has both"
-    assert json.loads(out.read_text())["rows"][1]["time_to_first"] == second["time_to_first"]
+    kept = json.loads(out.read_text())
+    assert kept["clock"]["together"] is True
+    assert kept["rows"][1]["time_to_first"] == second["time_to_first"]
 
 
 def test_a_plugins_impl_that_is_wrong_has_an_error_and_no_time(
@@ -220,15 +221,15 @@ def test_a_method_of_which_no_share_can_be_forgotten_is_measured_once_and_whole(
 
 def test_the_cell_of_an_entry_has_the_sizes_that_were_asked_for(tmp_path: Path) -> None:
     shape = Shape(batch=3, heads=2, head_dim=8, block=16, layers=5, threads=2, accelerator="cpu")
-    spec = spec_of(Entry("expire_span", "reference", 64, 0.5), shape)
+    spec = spec_of(Entry("expire_span", "reference", 64, 0.5, "50 %"), shape)
     assert (spec.train["batch_size"], spec.train["block_length"], spec.backbone["layers"]) == (3, 16, 5)
     assert (spec.backbone["width"], spec.backbone["head_dim"], spec.threads) == (16, 8, 2)
-    assert spec_of(Entry("expire_span", "reference", 64, 0.5), Shape(scope="layer")).backbone["layers"] == 1
+    assert spec_of(Entry("expire_span", "reference", 64, 0.5, "50 %"), Shape(scope="layer")).backbone["layers"] == 1
     plugin = tiny.write_probe(tmp_path)
     plugin.write_text(plugin.read_text().replace("def sized(", "def another_size("))
     METHODS.add_plugin(plugin)
     with pytest.raises(Unsupported, match="probe has no function `sized`"):
-        spec_of(Entry("probe", "reference", 64, 1.0), shape, [tiny.entry_of(plugin)])
+        spec_of(Entry("probe", "reference", 64, 1.0, "100 %"), shape, [tiny.entry_of(plugin)])
 
 
 def test_ratios_are_to_transformer_xl_at_the_same_context(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +273,42 @@ def test_ratios_are_to_transformer_xl_at_the_same_context(monkeypatch: pytest.Mo
         assert (xl.steps, xl.wall_ms, xl.first_ms, xl.proof) == (6, 22.0, 70.0, "a golden file")
         assert (xl.slots_alive, xl.slots_alive_last, xl.slots_allocated_last) == (9, 4, 8)
         assert xl.memory_steady is False
+
+
+@pytest.mark.parametrize(
+    ("contexts", "alive", "pairs"),
+    [
+        ([64, 256], [1.0, 0.25], {"256, 100 %": "64, 100 %", "256, 25 %": "64, 25 %"}),
+        ([64, 128], [1.0, 0.5], {"128, 100 %": "64, 100 %", "128, 50 %": "64, 50 %"}),
+        ([64, 256], [16.0, 64.0], {"256, 16 slots": "64, 16 slots", "256, 64 slots": "64, 64 slots"}),
+        (
+            [64, 256],
+            [1.0, 64.0, 16.0],
+            {"256, 100 %": "64, 100 %", "256, 64 slots": "64, 100 %", "256, 16 slots": "64, 16 slots"},
+        ),
+    ],
+)
+def test_a_ratio_between_contexts_is_to_what_was_asked_for_alike(
+    contexts: list[int], alive: list[float], pairs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = entries(["expire_span"], ["fast"], contexts, alive, block=16)
+    times = {entry.name: 2.0**number for number, entry in enumerate(asked)}
+    rounds: list[set[str]] = []
+
+    def run(orders: dict[str, Any], *_: Any) -> dict[str, Timed]:
+        rounds.append(set(orders))
+        ready = Ready(1.0, 70.0, "a golden file", True, {})
+        return {name: Timed(ready, [Turn([times[name]] * 2, 44.0, {})] * 6) for name in orders}
+
+    monkeypatch.setattr(comparison, "run", run)
+    monkeypatch.setattr(comparison, "ask", lambda order: {"static": 1.0, "extra": 2.0, "peak": 3.0})
+    found = compare(asked, Shape(block=16), ClockSettings(rounds=6), together=True)
+    assert rounds == [set(times)], "all in the same rounds"
+    names = {f"{one.context}, {one.remembers}": entry.name for one, entry in zip(found, asked, strict=True)}
+    ratios = {f"{one.context}, {one.remembers}": one.time_to_first for one in found if one.time_to_first is not None}
+    assert ratios == {one: times[names[one]] / times[names[other]] for one, other in pairs.items()}
+    compare(asked, Shape(block=16), ClockSettings(rounds=6))
+    assert len(rounds) == 3, "contexts one after the other"
 
 
 @pytest.mark.slow

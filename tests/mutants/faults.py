@@ -41,6 +41,14 @@ _CLOCK = "tests/bench/clock"
 
 METHODS = (
     Fault(
+        "a ratio between contexts is to whichever has as many slots alive",
+        "bench/clock/comparison.py",
+        "alike = entry.remembers in (one.remembers, _slots(round(one.alive * one.context)))",
+        "alike = entry.alive * entry.context == one.alive * one.context or entry.alive == one.alive",
+        "tests/bench/test_command_clock.py::"
+        "test_a_ratio_between_contexts_is_to_what_was_asked_for_alike[contexts0-alive0-pairs0]",
+    ),
+    Fault(
         "a query sees itself: full attention",
         "models/full_attention.py",
         "seen = distance >= 1",
@@ -164,7 +172,7 @@ METHODS = (
         "models/adaptive_span.py",
         "return self.ratio.tolist() if context.numbers is None else context.numbers",
         "return self.ratio.tolist()",
-        "tests/models/test_host.py::test_a_training_step_reads_at_most_once_however_many_layers[adaptive_span-settings0]",
+        "tests/models/test_host.py::test_a_model_reads_at_most_once_per_block_however_many_layers[adaptive_span-settings0]",
     ),
     Fault(
         "Adaptive-Span's ramp off by one",

@@ -85,17 +85,24 @@ def test_a_fast_impl_stands_beside_its_reference(tmp_path: Path, capsys: pytest.
 
 def test_contexts_that_took_turns_have_ratios_between_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bounds = {"time_to_first": 1.1, "time_to_first_low": 1.0, "time_to_first_high": 1.3}
-    rows = [row("expire_span", 64, 6.0, 3_000_000, 0.5), row("expire_span", 128, 6.6, 3_000_000, 0.25, **bounds)]
-    assert main(["contexts", str(kept(tmp_path, rows))]) == 0
+    remembers = {"remembers": "32 slots"}
+    rows = [
+        row("expire_span", 64, 6.0, 3_000_000, 0.5, **remembers),
+        row("expire_span", 128, 6.6, 3_000_000, 0.25, **remembers, **bounds),
+        row("expire_span", 128, 8.6, 5_000_000, 0.5, remembers="50 %"),
+    ]
+    file = kept(tmp_path, rows, clock={"rounds": 7, "together": True})
+    assert main(["contexts", str(file)]) == 0
     text = capsys.readouterr().out
-    drawn = scaling.draw(read(kept(tmp_path, rows)))
-    assert drawn.axes[0].get_legend_handles_labels()[1] == ["Expire-Span, 32 slots alive"], "one line, not two points"
+    labels = scaling.draw(read(file)).axes[0].get_legend_handles_labels()[1]
+    assert labels == ["Expire-Span, 32 slots alive", "Expire-Span, 50 % alive"], "one line for 32 slots, not two points"
     lines = lines_of(text)
     column = "time to first context"
-    assert lines["Expire-Span", "64", "50 %"][column] == "-"
-    assert lines["Expire-Span", "128", "25 %"][column] == "1.10 [1.00, 1.30]"
+    assert lines["Expire-Span", "64", "32 slots"][column] == "-"
+    assert lines["Expire-Span", "128", "32 slots"][column] == "1.10 [1.00, 1.30]"
     assert "All contexts took turns" in text
-    assert "time ratio" not in text, "there is no Transformer-XL"
+    for word in ("time ratio", "Transformer-XL", "memory to 100 % alive"):
+        assert word not in text, "nothing of rows that are not there"
     assert main(["contexts", str(kept(tmp_path))]) == 0
     assert column not in capsys.readouterr().out
 
