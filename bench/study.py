@@ -43,7 +43,7 @@ class Study:
         clock: how time and memory are measured after them.
         wandb: what becomes of them in W&B.
         memory_limit: bytes that a cell on the CPU may allocate; None for a share of what is free.
-        fall_backs: for each method whose card names no impl for the device as the fastest: which `auto` is, and why.
+        fall_backs: for each method whose card names no impl for the device as the fastest: what `auto` is, and why.
     """
 
     name: str
@@ -288,7 +288,7 @@ def _impl(
     if given is None or given.value == "auto":
         impl, reason = chosen_impl(card, device_type(accelerator))
         if reason:
-            fall_backs[method] = f"{impl} ({reason})"
+            fall_backs[method] = reason
         return impl
     if given.value not in impls:
         problem = f"there is no impl {given.value!r}"

@@ -36,16 +36,16 @@ def problem(card: Mapping[str, Any], kinds: Kinds) -> str | None:
 
 
 def chosen_impl(card: Mapping[str, Any], device: str) -> tuple[str, str | None]:
-    """The impl that `auto` stands for on a device (cpu, cuda, mps), and why it is not another.
+    """The impl that `auto` stands for on a device (cpu, cuda, mps), and what a user should know of that choice.
 
     It is the one that a method's card names for the device in `auto`, as the fastest that is proven there; where it
-    names none, the first of its `impls`, with the reason if there are others.
+    names none, the first of its `impls`, and it is said so if there are others.
     """
     first, *others = card["impls"]
     named = card.get("auto", {}).get(device)
     if named is not None or not others:
         return str(named or first), None
-    return str(first), f"its card does not say that {' or '.join(others)} is faster on {device}"
+    return str(first), f"{first}, as its card names no impl for {device}; it also has {', '.join(others)}"
 
 
 def _fits(value: Any, kind: type) -> bool:

@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     plugins = add_plugins(args.plugin)
     space = read(args.space)
     cells = TrialCells(space, out.resolve().name, args.set, plugins)
+    for method, fall_back in cells.study.fall_backs.items():
+        print(f"sweeps run: {method}: auto is {fall_back}", file=sys.stderr)
     definition = cells.definition()
     study = storage.begin(
         out, args.storage, definition, maximise=cells.higher_is_better, pruner=search.pruner(space.pruner)

@@ -138,14 +138,14 @@ def test_auto_is_what_a_card_names_for_the_device_else_the_first_impl() -> None:
     assert [chosen_impl(card, device)[0] for device in ("cpu", "cuda", "mps")] == ["fast", "reference", "reference"]
     assert [chosen_impl(card, device)[1] for device in ("cpu", "cuda")] == [
         None,
-        "its card does not say that fast is faster on cuda",
+        "reference, as its card names no impl for cuda; it also has fast",
     ]
     assert chosen_impl({"impls": ["reference"]}, "cuda") == ("reference", None)
 
 
 def test_auto_becomes_the_first_impl(planner: Planner) -> None:
     assert cell(planner(), "ring").impl == "fast"
-    assert planner().fall_backs == {"ring": "fast (its card does not say that reference is faster on cpu)"}
+    assert planner().fall_backs == {"ring": "fast, as its card names no impl for cpu; it also has reference"}
     chosen = planner(assignments=["method.ring.impl=reference"])
     assert (cell(chosen, "ring").impl, chosen.fall_backs) == ("reference", {})
     assert cell(planner(methods=["ring+impl=reference"]), "ring+impl=reference").impl == "reference"
