@@ -203,7 +203,7 @@ def test_combinations_are_all_asked_for_once_and_auto_is_the_devices_impl(device
         for method in ("expire_span", "adaptive_span")
         for alive in (1.0, 0.5)
     ]
-    assert found[-1].name == f"adaptive_span, {auto}, 64 slots, 50 % alive"
+    assert found[-1].name == f"adaptive_span, {auto}, 64 positions, 50 % alive"
 
 
 @pytest.mark.parametrize("alive", [[1.0, 0.5, 0.1], [0.1]])
