@@ -70,8 +70,10 @@ def _named(content: Mapping[str, Any], what: str, which: Callable[[Row], bool]) 
     several = len({row["impl"] for row in content["rows"]}) > 1
     names = [
         f"{content['cards'][row['method']]['title']} ({row['impl'] + ', ' if several else ''}"
-        f"{100 * row['alive']:g} % alive) at {row['context']:,}"
+        f"{row['remembers']} alive) at {row['context']:,}"
         for row in content["rows"]
         if which(row)
     ]
+    if len(names) > 1 and len(names) == len(content["rows"]):
+        return [f"{what}: all of them."]
     return [f"{what}: {', '.join(names)}."] if names else []

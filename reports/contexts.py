@@ -136,6 +136,14 @@ def _has_baseline(content: Mapping[str, Any]) -> bool:
     return any(row["method"] == BASELINE for row in content["rows"])
 
 
+def _ratios(content: Mapping[str, Any]) -> str:
+    ratios = ("time_ratio", "time_to_reference", "time_to_first")
+    if all(row[ratio] is None for row in content["rows"] for ratio in ratios):
+        return ""
+    to = " to Transformer-XL at the same context" if _has_baseline(content) else ""
+    return f" Ratios of times{to} are paired by round, {over_rounds([content['clock']['rounds']])}."
+
+
 def _between_contexts(content: Mapping[str, Any]) -> list[str]:
     if not content["clock"].get("together"):
         return []
@@ -154,9 +162,7 @@ def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:
     said = [
         f"Measured on {facts['device']}, {content['shape']['threads']} CPU thread(s): "
         f"{scaling.model(content)}; untrained weights, memory full, a share of it alive as set.",
-        f"Time: {what}, median [20th, 80th percentile] of {_steps(content['rows'])}. Ratios of times"
-        f"{' to Transformer-XL at the same context' if _has_baseline(content) else ''} are paired by round, "
-        f"{over_rounds([content['clock']['rounds']])}.",
+        f"Time: {what}, median [20th, 80th percentile] of {_steps(content['rows'])}.{_ratios(content)}",
         "Memory: peak of PyTorch's allocator over what stays between steps (weights, gradients, optimiser), and ratios "
         "of that; a study's report has ratios of the whole peak.",
         "State, slots: of one layer, per stream.",

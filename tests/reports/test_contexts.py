@@ -139,6 +139,12 @@ def test_the_table_shows_time_memory_and_their_ratios_at_the_same_context(
     assert "code 0123456789ab." in printed
 
 
+def test_what_holds_of_all_rows_names_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row("expire_span", context, 6.0, 3_000_000, steady=False) for context in (64, 128)]
+    assert main(["contexts", str(kept(tmp_path, rows))]) == 0
+    assert "- Step times still changed by a tenth when timing began: all of them.\n" in capsys.readouterr().out
+
+
 def test_what_failed_is_a_line_without_numbers_and_with_its_reason(tmp_path: Path) -> None:
     assert main(["contexts", str(kept(tmp_path)), "--quiet"]) == 0
     lines = lines_of((tmp_path / "mine-contexts.md").read_text(encoding="utf-8"))
