@@ -91,6 +91,9 @@ def test_links_between_documents_lead_somewhere(texts: dict[Path, str], checkout
                 for link in links
                 if "://" not in link and not (path.parent / link).exists()
             ]
+        if path.parent == checkout / "docs" or path.parent == checkout:
+            named = re.findall(r"docs/results/[\w./-]*\w", text)
+            broken += [f"{path.relative_to(checkout)}: {name}" for name in named if not (checkout / name).exists()]
     assert broken == []
 
 
