@@ -140,18 +140,24 @@ def _ratios(content: Mapping[str, Any]) -> str:
     ratios = ("time_ratio", "time_to_reference", "time_to_first")
     if all(row[ratio] is None for row in content["rows"] for ratio in ratios):
         return ""
-    to = " to Transformer-XL at the same context" if _has_baseline(content) else ""
-    return f" Ratios of times{to} are paired by round, {over_rounds([content['clock']['rounds']])}."
+    said = f" Ratios of times are paired by round, {over_rounds([content['clock']['rounds']])}."
+    return said + (" The time ratio is to Transformer-XL at the same context." if _has_baseline(content) else "")
 
 
 def _between_contexts(content: Mapping[str, Any]) -> list[str]:
-    if not content["clock"].get("together"):
+    rows = content["rows"]
+    if all(row["time_to_first"] is None for row in rows):
         return []
-    return [
+    said = (
         "All contexts took turns with each other. Time to first context: to the same method and impl at the first "
-        "context, with the same share, or number, of slots alive, paired by round. The newest block stays, alive or "
-        "not, so at one number alive the slots allocated, and the cost of reading them, still grow a little."
-    ]
+        "context, with the same share, or number, of slots alive."
+    )
+    if any(row["method"] == "expire_span" and row["remembers"].endswith("slots") for row in rows):
+        said += (
+            " Expire-Span's newest block stays, alive or not, so at one number alive the slots allocated, and the cost "
+            "of reading them, still grow a little."
+        )
+    return [said]
 
 
 def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:

@@ -59,7 +59,7 @@ def draw(content: Mapping[str, Any]) -> Figure:
 def model(content: Mapping[str, Any]) -> str:
     """The sizes of what was compared, in words."""
     shape = content["shape"]
-    what = "one layer" if shape["scope"] == "layer" else f"{shape['layers']} layers"
+    what = "one layer" if shape["scope"] == "layer" or shape["layers"] == 1 else f"{shape['layers']} layers"
     return (
         f"{what}, {shape['heads']} heads of {shape['head_dim']}, blocks of {shape['block']} tokens, "
         f"{shape['batch']} rows, {shape['precision']}"

@@ -101,10 +101,14 @@ def test_contexts_that_took_turns_have_ratios_between_them(tmp_path: Path, capsy
     assert lines["Expire-Span", "64", "32 slots"][column] == "-"
     assert lines["Expire-Span", "128", "32 slots"][column] == "1.10 [1.00, 1.30]"
     assert "All contexts took turns" in text
+    assert "Expire-Span's newest block stays" in text
     for word in ("time ratio", "Transformer-XL", "memory to 100 % alive"):
         assert word not in text, "nothing of rows that are not there"
-    assert main(["contexts", str(kept(tmp_path))]) == 0
-    assert column not in capsys.readouterr().out
+    for others in (ROWS, [rows[0]]):
+        assert main(["contexts", str(kept(tmp_path, others, clock={"rounds": 7, "together": True}))]) == 0
+        text = capsys.readouterr().out
+        assert column not in text
+        assert "took turns" not in text
 
 
 def test_the_table_shows_time_memory_and_their_ratios_at_the_same_context(
