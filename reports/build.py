@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 
 from bench.store.atomic import write_bytes
+from bench.store.damaged import DamagedFile
 from bench.store.frame import load
-from reports import html, learning_curves, markdown, tradeoff
+from reports import contexts, html, learning_curves, markdown, scaling, tradeoff
 from reports.drawing import looks, write
 from reports.efficiency import efficiency_table
 from reports.efficiency_part import frame
 from reports.page import lines_frame, page, quality_tables
-from reports.parts import Figure
+from reports.parts import Figure, Part
 from reports.quality import QualityTable
 
 
@@ -26,7 +27,8 @@ def build_report(study: Path) -> tuple[str, list[Path]]:
 
     Returns:
         the page's text and the files written: report.md and report.html (the same page), quality.csv and efficiency.csv
-        (the tables' figures), rows.csv (all stored rows), and each figure as SVG and PNG.
+        (the tables' figures), rows.csv (all stored rows), and each figure as SVG and PNG. Comparisons in
+        the study's folder `contexts/` become parts of the page.
 
     Raises:
         FileNotFoundError: there is no such study.
@@ -38,8 +40,9 @@ def build_report(study: Path) -> tuple[str, list[Path]]:
     )
     folder = study / "report"
     folder.mkdir(exist_ok=True)
-    drawn = _draw(study, table, tables, folder)
-    parts = page(table, tables, drawn)
+    compared = _compared(study, table, folder)
+    drawn = [*_draw(study, table, tables, folder), [part for part in compared if isinstance(part, Figure)]]
+    parts = page(table, tables, drawn[: len(tables)], compared)
     text = markdown.render(parts)
     contents = {
         "report.md": text,
@@ -51,6 +54,20 @@ def build_report(study: Path) -> tuple[str, list[Path]]:
     for name, content in contents.items():
         write_bytes(folder / name, content.encode())
     return text, [folder / name for name in contents] + _files(drawn)
+
+
+def _compared(study: Path, table: pd.DataFrame, folder: Path) -> list[Part]:
+    """Draws the controlled comparisons in the study's folder `contexts/`, as `bench clock --out` wrote them."""
+    found: list[Part] = []
+    for file in sorted((study / "contexts").glob("*.json")):
+        try:
+            content = contexts.read(file)
+        except DamagedFile as error:
+            table.attrs["damaged"].append(f"contexts/{file.name} is damaged: {error.why}")
+            continue
+        svg, _ = write(scaling.draw(content), folder, f"{file.stem}-contexts")
+        found += contexts.parts(content, file.stem, svg, level=2)
+    return found
 
 
 def draw_figures(study: Path) -> list[Path]:
@@ -65,7 +82,8 @@ def draw_figures(study: Path) -> list[Path]:
     table = load(study)
     folder = study / "report"
     folder.mkdir(exist_ok=True)
-    return _files(_draw(study, table, quality_tables(table, _split(study)), folder))
+    compared = [part for part in _compared(study, table, folder) if isinstance(part, Figure)]
+    return _files([*_draw(study, table, quality_tables(table, _split(study)), folder), compared])
 
 
 def _split(study: Path) -> str:

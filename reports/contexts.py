@@ -160,8 +160,8 @@ def _between_contexts(content: Mapping[str, Any]) -> list[str]:
     return [said]
 
 
-def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:
-    """The page: the table, how to read it, the figure."""
+def parts(content: Mapping[str, Any], name: str, picture: Path, level: int = 1) -> list[Part]:
+    """The page, or with a heading of another level a part of one: the table, how to read it, the figure."""
     what = scaling.WHAT[content["shape"]["scope"]]
     facts = content["provenance"]
     code = f"code {facts['commit'][:12]}" if facts["commit"] else "code of no commit"
@@ -178,7 +178,7 @@ def parts(content: Mapping[str, Any], name: str, picture: Path) -> list[Part]:
     ]
     what_is_drawn = f"Time and peak memory over static against context, on logarithmic axes, of {name}"
     return [
-        Heading(1, f"{name}: time and memory against context"),
+        Heading(level, f"{name}: time and memory against context"),
         table(content),
         Bullets(tuple(said)),
         Figure(picture, what_is_drawn),

@@ -45,13 +45,19 @@ def _card(card: dict[str, Any], members: Sequence[Group]) -> dict[str, Any] | No
     return None
 
 
-def page(table: pd.DataFrame, tables: Sequence[QualityTable], figures: Sequence[Sequence[Figure]]) -> list[Part]:
+def page(
+    table: pd.DataFrame,
+    tables: Sequence[QualityTable],
+    figures: Sequence[Sequence[Figure]],
+    contexts: Sequence[Part] = (),
+) -> list[Part]:
     """The page's parts.
 
     Args:
         table: what `bench.store.frame.load` gave.
         tables: what `quality_tables` made of it.
         figures: those of each table.
+        contexts: what there is of controlled comparisons against context.
     """
     parts: list[Part] = [Heading(1, table.attrs["study"]), *_about(table, tables)]
     for quality, drawn in zip(tables, figures, strict=True):
@@ -60,7 +66,7 @@ def page(table: pd.DataFrame, tables: Sequence[QualityTable], figures: Sequence[
         if efficiency is not None:
             parts += [Heading(3, f"{quality.heading}: time and memory"), *efficiency_parts(efficiency)]
         parts += drawn
-    return [*parts, *_not_ok(table), *_damaged(table), *_origin(table)]
+    return [*parts, *contexts, *_not_ok(table), *_damaged(table), *_origin(table)]
 
 
 def _about(table: pd.DataFrame, tables: Sequence[QualityTable]) -> list[Part]:

@@ -12,9 +12,14 @@ import pandas as pd
 import pytest
 from matplotlib.lines import Line2D
 
+from bench.store.statuses import Status
+from models.registry import load_file
 from reports import scaling
 from reports.__main__ import main
+from reports.build import build_report, draw_figures
 from reports.contexts import read
+
+stored = load_file(Path(__file__).with_name("stored_studies.py"))
 
 CARDS = {
     "transformer_xl": {"title": "Transformer-XL", "colour": "#0072B2", "marker": "s"},
@@ -321,3 +326,19 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert re.match(r"reports: there is no file .*none\.json\. `python -m bench clock", capsys.readouterr().err)
     assert main(["contexts", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"reports: {tmp_path}: Is a directory.\n"
+
+
+def test_comparisons_in_a_studys_folder_are_parts_of_its_report(tmp_path: Path) -> None:
+    cell = stored.spec("transformer_xl", 0)
+    study = stored.study(tmp_path / "s", [stored.Stored(cell, 2.5, Status.OK, {"parameters": 1000.0})])
+    (study / "contexts").mkdir()
+    kept(study / "contexts")
+    (study / "contexts" / "other.json").write_text("{}", encoding="utf-8")
+    text, files = build_report(study)
+    assert "## mine: time and memory against context" in text
+    assert "(mine-contexts.svg)" in text
+    assert "contexts/other.json is damaged: it lacks" in text
+    assert {"mine-contexts.svg", "mine-contexts.png"} <= {path.name for path in files if path.stat().st_size}
+    assert "mine: time and memory against context" in (study / "report" / "report.html").read_text(encoding="utf-8")
+    drawn = {path.name for path in draw_figures(study)}
+    assert {"mine-contexts.svg", "mine-contexts.png"} <= drawn
