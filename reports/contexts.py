@@ -1,6 +1,6 @@
 """Time and memory against context length, from a file that ``python -m bench clock --out FILE.json`` wrote: the table.
 
-`scaling` draws the figure beside it.
+`scaling` draws the figure beside it, `one_context` where there is but one.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure
 import pandas as pd
 
 from bench.store.atomic import write_bytes
 from bench.store.damaged import DamagedFile, read_json
-from reports import comparison_notes, markdown, scaling
+from reports import comparison_notes, markdown, one_context, scaling
 from reports.drawing import write
 from reports.parts import Bullets, Figure, Heading, Part, Table
 from reports.quality import BASELINE, number
@@ -124,12 +125,21 @@ def write_contexts(file: Path, folder: Path) -> tuple[str, list[Path]]:
     content = read(file)
     name = f"{file.stem}-contexts"
     folder.mkdir(parents=True, exist_ok=True)
-    svg, png = write(scaling.draw(content), folder, name)
+    svg, png = write(drawing_of(content), folder, name)
     page, figures = folder / f"{name}.md", folder / f"{name}.csv"
     text = markdown.render(parts(content, file.stem, svg))
     write_bytes(page, text.encode())
     write_bytes(figures, frame(content).to_csv(index=False).encode())
     return text, [page, figures, svg, png]
+
+
+def drawing_of(content: Mapping[str, Any]) -> matplotlib.figure.Figure:
+    """A comparison's figure."""
+    return scaling.draw(content) if _several(content) else one_context.draw(content)
+
+
+def _several(content: Mapping[str, Any]) -> bool:
+    return len({row["context"] for row in content["rows"]}) > 1
 
 
 def _has_baseline(content: Mapping[str, Any]) -> bool:
@@ -176,9 +186,10 @@ def parts(content: Mapping[str, Any], name: str, picture: Path, level: int = 1) 
         *comparison_notes.notes(content),
         f"PyTorch {facts['torch']}, {code}{', with uncommitted changes' if facts['dirty'] else ''}.",
     ]
-    what_is_drawn = f"Time and peak memory over static against context, on logarithmic axes, of {name}"
+    against = "against context" if _several(content) else f"at a context of {content['rows'][0]['context']:,} positions"
+    what_is_drawn = f"Time and peak memory over static {against}, on logarithmic axes, of {name}"
     return [
-        Heading(level, f"{name}: time and memory against context"),
+        Heading(level, f"{name}: time and memory {against}"),
         table(content),
         Bullets(tuple(said)),
         Figure(picture, what_is_drawn),

@@ -11,9 +11,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator
 
-from reports.drawing import LINES, figure, legend, title
+from reports.drawing import LINES, figure, legend, log_ticks, title
 
 Row = Mapping[str, Any]
 Line = tuple[str, str, str]
@@ -34,11 +34,11 @@ def draw(content: Mapping[str, Any]) -> Figure:
     """The figure of a comparison, whose content `contexts.read` gave."""
     rows: Sequence[Row] = content["rows"]
     drawn, (left, right) = figure(10.0, 4.2, 2)
-    looks = _looks(rows, content["cards"])
+    looks = looks_of(rows, content["cards"])
     panels: tuple[tuple[Axes, str, float], ...] = ((left, "time_ms_p50", 1.0), (right, "peak_bytes", 1e6))
     for axes, key, unit in panels:
-        for of_line, look in looks.items():
-            mine = [row for row in rows if _of_line(row) == of_line]
+        for entry, look in looks.items():
+            mine = [row for row in rows if of_line(row) == entry]
             if any(row["status"] != "unsupported" for row in mine):
                 _line(axes, mine, key, unit, look)
         _scales(axes, sorted({row["context"] for row in rows}))
@@ -46,7 +46,7 @@ def draw(content: Mapping[str, Any]) -> Figure:
         if len(missing) == len(rows):
             axes.set_ylim(1, 10)  # on which nothing stands but crosses
         _failures(axes, [row for row in missing if row["status"] not in _NO_FAILURE], looks)
-        _ticks(axes)
+        log_ticks(axes.yaxis)
     title(left, f"time of {WHAT[content['shape']['scope']]}")
     left.set_ylabel("time (ms), lower is better")
     title(right, "peak memory over static")
@@ -66,12 +66,12 @@ def model(content: Mapping[str, Any]) -> str:
     )
 
 
-def _of_line(row: Row) -> Line:
+def of_line(row: Row) -> Line:
     """What the rows of one line have in common."""
     return row["method"], row["impl"], row["remembers"]
 
 
-def _looks(rows: Sequence[Row], cards: Mapping[str, Mapping[str, Any]]) -> dict[Line, Look]:
+def looks_of(rows: Sequence[Row], cards: Mapping[str, Mapping[str, Any]]) -> dict[Line, Look]:
     """Each line's look: colour and marker are the method's, dashes and the marker's paleness say what is alive.
 
     Lines of another impl than the first are thin.
@@ -82,7 +82,7 @@ def _looks(rows: Sequence[Row], cards: Mapping[str, Mapping[str, Any]]) -> dict[
     impls = list(dict.fromkeys(row["impl"] for row in rows))
     forgets = {row["method"] for row in rows if row["alive"] != 1}
     looks = {}
-    for method, impl, remembers in dict.fromkeys(map(_of_line, rows)):
+    for method, impl, remembers in dict.fromkeys(map(of_line, rows)):
         card, alive = cards[method], most[remembers]
         label = card["title"] + (f", {impl}" if len(impls) > 1 else "")
         style = LINES[list(most).index(remembers) % 4]
@@ -118,7 +118,7 @@ def _failures(axes: Axes, rows: Sequence[Row], looks: Mapping[Line, Look]) -> No
     first, last = axes.get_xlim()
     across = axes.get_xaxis_transform()
     for index, row in enumerate(rows):
-        look, place = looks[_of_line(row)], 1 - step * (0.75 + contexts[:index].count(row["context"]))
+        look, place = looks[of_line(row)], 1 - step * (0.75 + contexts[:index].count(row["context"]))
         axes.plot(row["context"], place, color=look["color"], marker="x", markersize=6, transform=across)
         leftwards = row["context"] ** 2 > first * last
         label = axes.annotate(
@@ -143,12 +143,3 @@ def _scales(axes: Axes, contexts: Sequence[int]) -> None:
     axes.set_xlim(contexts[0] / 1.3, contexts[-1] * 1.3)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-
-
-def _ticks(axes: Axes) -> None:
-    """Round numbers, also where all values lie so close together that 1, 2 and 5 times powers of ten pass them by."""
-    low, high = axes.get_ylim()
-    wide = high / low > 5
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)) if wide else MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))

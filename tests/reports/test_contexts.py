@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from bench.store.statuses import Status
 from models.registry import load_file
-from reports import scaling
+from reports import contexts, scaling
 from reports.__main__ import main
 from reports.build import build_report, draw_figures
 from reports.contexts import read
@@ -272,6 +272,21 @@ def test_a_failure_is_a_cross_of_its_own_above_all_lines(tmp_path: Path) -> None
         drawn = max(y for line in axes.lines if line not in crosses for _, y in points(line))
         within = axes.transAxes.inverted().transform(axes.transData.transform((64, drawn)))[1]
         assert within < min(heights) - 0.02
+
+
+def test_one_context_has_a_line_across_for_each_entry(tmp_path: Path) -> None:
+    rows = [dict(one) for one in ROWS if one["context"] == 64]
+    rows[0] |= {"peak_bytes": None, "status": "oom"}
+    drawn = contexts.drawing_of(read(kept(tmp_path, rows)))
+    left, right = drawn.axes
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    assert len(set(labels)) == len(rows)
+    assert (left.get_xlabel(), right.get_xlabel()) == ("time (ms), lower is better", "memory (MB), lower is better")
+    for axes, key, unit in ((left, "time_ms_p50", 1), (right, "peak_bytes", 1e6)):
+        found = {place: x for line in axes.lines for x, place in points(line)}
+        assert found == {place: row[key] / unit for place, row in enumerate(rows) if row[key] is not None}
+    assert [text.get_text() for text in right.texts] == ["oom"]
+    assert "context 64" in str(drawn.get_suptitle())
 
 
 def test_values_that_lie_close_together_have_ticks(tmp_path: Path) -> None:
