@@ -23,6 +23,7 @@ from models.errors import SettingsError
 from tasks.collision_stream import CollisionStream
 from tasks.collision_world import CLASSES, TOKENS, Rules
 from tasks.error_rate import ErrorRate
+from tasks.stream import check_unscored
 from tasks.train_settings import TrainSettings
 
 CARD = {
@@ -85,12 +86,7 @@ def check_horizon(settings: Settings, horizon: int) -> None:
     Args:
         horizon: how far back the method may see, in tokens.
     """
-    if settings.unscored_tokens < horizon:
-        raise SettingsError(
-            f"{_KEY}.unscored_tokens",
-            f"{settings.unscored_tokens} tokens do not fill a memory that reaches back {horizon}",
-            f"Give at least {horizon}, the same for all methods of a table.",
-        )
+    check_unscored(_KEY, settings.unscored_tokens, horizon)
 
 
 def rules(settings: Settings) -> Rules:

@@ -95,6 +95,21 @@ class Score:
     context: dict[str, str | int | float | bool]
 
 
+def check_unscored(key: str, unscored: int, horizon: int) -> None:
+    """Raises SettingsError where memory could still be filling up when an evaluation's scoring begins.
+
+    Args:
+        key: the task's, such as ``task.long_copy``; unscored: its `unscored_tokens`.
+        horizon: how many positions back the method can look.
+    """
+    if unscored < horizon:
+        raise SettingsError(
+            f"{key}.unscored_tokens",
+            f"{unscored} tokens do not fill a memory that reaches back {horizon}",
+            f"Give at least {horizon}, the same for all methods of a table.",
+        )
+
+
 class Scorer(Protocol):
     """Adds up an evaluation's blocks."""
 
