@@ -11,7 +11,8 @@ from tasks.stream import Score, StreamBatch
 class ErrorRate:
     """Counts wrong answers.
 
-    Its first score is ``error``, over all scored positions. Then follows one ``error_by_distance`` for each power of
+    Its first score is ``error``, over all scored positions; ``error_chance`` is that of one who always gives the answer
+    that is right most often. Then follows one ``error_by_distance`` for each power of
     two that has any, whose context says which: ``distance`` as text, such as ``1024-2047``, and its two ends
     ``distance_min`` and ``distance_max`` in tokens.
 
@@ -23,6 +24,7 @@ class ErrorRate:
         self.context = context
         self.count = torch.zeros(64, dtype=torch.long)
         self.wrong = torch.zeros(64, dtype=torch.long)
+        self.targets = torch.zeros(0, dtype=torch.long)
 
     def add(self, batch: StreamBatch, logits: Tensor, nll: Tensor) -> None:
         """Counts the positions with a weight; the answer is the class with the greatest logit."""
@@ -32,12 +34,18 @@ class ErrorRate:
         number = distance_bin(batch.distance[scored].cpu())
         self.count += torch.bincount(number, minlength=64)
         self.wrong += torch.bincount(number[wrong], minlength=64)
+        targets = torch.bincount(batch.targets[scored].cpu(), minlength=logits.shape[-1])
+        self.targets = targets + (self.targets if len(self.targets) else 0)
 
     def scores(self) -> list[Score]:
         count, wrong = int(self.count.sum()), int(self.wrong.sum())
         if count == 0:
             raise RuntimeError("no position was scored: the evaluation is too short, or nothing in it has an answer")
-        found = [Score("error", 100 * wrong / count, "%", count, False, self.context)]
+        chance = 100 * (1 - int(self.targets.max()) / count)
+        found = [
+            Score("error", 100 * wrong / count, "%", count, False, self.context),
+            Score("error_chance", chance, "%", count, False, self.context),
+        ]
         for number in self.count.nonzero().flatten().tolist():
             low, high = bin_ends(number)
             inside: dict[str, str | int | float | bool] = {

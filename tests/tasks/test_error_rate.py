@@ -40,9 +40,11 @@ def test_only_positions_with_a_weight_count_and_each_in_its_bin() -> None:
     scorer = ErrorRate({"block_length": 4})
     scorer.add(batch([1, 2, 3, 0], [1, 1, 1, 0], [8, 1024, 2047, -1]), answers(1, 1, 3, 4), torch.empty(0))
     scorer.add(batch([4, 2, 2, 2], [1, 0, 1, 1], [0, 16, 1500, 2048]), answers(4, 1, 1, 1), torch.empty(0))
-    total, *by_distance = scorer.scores()
+    total, chance, *by_distance = scorer.scores()
     assert (total.metric, total.unit, total.n, total.higher_is_better) == ("error", "%", 6, False)
     assert total.value == pytest.approx(50.0)
+    assert (chance.metric, chance.unit, chance.n, chance.higher_is_better) == ("error_chance", "%", 6, False)
+    assert chance.value == pytest.approx(50.0), "of the targets 1 2 3 4 2 2, half are 2"
     assert {s.metric for s in by_distance} == {"error_by_distance"}
     found = {s.context["distance"]: (round(s.value, 3), s.n) for s in by_distance}
     assert found == {"0": (0.0, 1), "8-15": (0.0, 1), "1024-2047": (66.667, 3), "2048-4095": (100.0, 1)}
