@@ -1,0 +1,318 @@
+"""The acting tasks' worlds: the same in a batch as alone, as Gymnasium wants them, and worth what they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from tasks import corridor, portal
+from tasks.corridor_worlds import DOWN, FLOOR, LEFT, RIGHT, UP, WALL, CorridorWorlds
+from tasks.episode_scores import Who
+from tasks.gym_faces import ManyWorlds, OneWorld
+from tasks.portal_worlds import DOOR, PortalWorlds
+from tasks.train_settings import TrainSettings
+from tasks.world_draws import uniform, whole, world_keys
+from tasks.worlds import MOVES, Worlds
+
+Make = Callable[[int, int], Worlds]
+
+
+def corridors(count: int, first: int = 0) -> CorridorWorlds:
+    return CorridorWorlds(4, 9, 2, count, first)
+
+
+def small_portals(count: int, first: int = 0) -> PortalWorlds:
+    return PortalWorlds(3, 3, "floor", 40, count, first)
+
+
+def wall_portals(count: int, first: int = 0) -> PortalWorlds:
+    return PortalWorlds(4, 5, "wall", 400, count, first)
+
+
+WORLDS = [corridors, small_portals, wall_portals]
+
+
+def test_draws_are_uniform_and_depend_on_seed_world_and_number_alone() -> None:
+    keys = world_keys(7, 0, 4000, torch.device("cpu"))
+    assert torch.equal(world_keys(7, 100, 5, torch.device("cpu")), keys[100:105])
+    drawn = uniform(keys, 0, 50)
+    assert torch.equal(uniform(keys, 20, 5), drawn[:, 20:25])
+    assert float(drawn.min()) >= 0
+    assert float(drawn.max()) < 1
+    counts = torch.histc(drawn, 20, 0, 1) / drawn.numel()
+    assert float((counts - 0.05).abs().max()) < 0.003
+    for other in (uniform(world_keys(8, 0, 4000, torch.device("cpu")), 0, 50), drawn.roll(1, 0), drawn.roll(1, 1)):
+        assert abs(float(torch.corrcoef(torch.stack([drawn.flatten(), other.flatten()]))[0, 1])) < 0.01
+    numbers = whole(keys, 0, 50, 7)
+    assert torch.bincount(numbers.flatten(), minlength=7).min() > 0.9 * numbers.numel() / 7
+
+
+@pytest.mark.parametrize("make", WORLDS)
+def test_a_world_is_the_same_in_a_batch_and_alone(make: Make) -> None:
+    many, ones = ManyWorlds(make(7, 0)), [OneWorld(make, number) for number in range(7)]
+    seen, _ = many.reset(seed=4)
+    assert np.array_equal(seen, np.stack([one.reset(seed=4)[0] for one in ones]))
+    draws, over = np.random.default_rng(0), [False] * 7
+    while not all(over):
+        action = draws.integers(4, size=7)
+        seen, reward, ended, truncated, _ = many.step(action)
+        for number, one in enumerate(ones):
+            if over[number]:
+                assert reward[number] == 0
+                with pytest.raises(RuntimeError, match="has ended"):
+                    one.step(action[number])
+                continue
+            alone = one.step(action[number])
+            assert np.array_equal(alone[0], seen[number])
+            assert alone[1:4] == (reward[number], ended[number], truncated[number])
+            for name, value in one.get_state().items():
+                assert np.array_equal(value, many.get_state()[name][number])
+            over[number] = bool(ended[number] or truncated[number])
+
+
+@pytest.mark.parametrize("make", WORLDS)
+def test_seeds_decide_worlds(make: Make) -> None:
+    def states(seed: int) -> dict[str, Tensor]:
+        worlds = make(50, 0)
+        worlds.reset(seed)
+        return worlds.get_state()
+
+    first, again, other = states(1), states(1), states(2)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("make", WORLDS)
+def test_gymnasium_accepts_one_world(make: Make) -> None:
+    check_env(OneWorld(make), skip_render_check=True)
+
+
+def test_worlds_run_in_lockstep() -> None:
+    many = ManyWorlds(corridors(3))
+    assert many.metadata["autoreset_mode"] == AutoresetMode.DISABLED
+    many.reset(seed=1, options={"reset_mask": np.ones(3, dtype=bool)})
+    with pytest.raises(ValueError, match="lockstep"):
+        many.reset(options={"reset_mask": np.array([True, False, True])})
+    with pytest.raises(ValueError, match="one seed"):
+        many.reset(seed=[1, 2, 3])
+    for _ in range(many.worlds.horizon):
+        _, _, ended, truncated, _ = many.step(np.full(3, LEFT))
+    assert (ended.tolist(), truncated.tolist()) == ([False] * 3, [True] * 3)
+    with pytest.raises(RuntimeError, match="reset the worlds"):
+        many.step(np.full(3, LEFT))
+
+
+def test_a_corridor_step_by_step() -> None:
+    worlds = corridors(200)
+    seen = worlds.reset(3)
+    state = worlds.get_state()
+    assert set(state["length"].tolist()) == set(range(4, 10))
+    assert set(state["object"].tolist()) == {0, 1}
+    assert seen[:, 0, 1].tolist() == (2 + state["object"]).tolist()
+    assert (seen[:, 1] == torch.tensor([WALL, FLOOR, FLOOR])).all()
+    assert (seen[:, [0, 0, 2, 2, 2], [0, 2, 0, 1, 2]] == WALL).all()
+    for bump in (UP, DOWN, LEFT):
+        step = worlds.step(torch.full((200,), bump))
+        assert torch.equal(step.observation, seen)
+    while int(worlds.place.min()) < 3:
+        step = worlds.step(torch.full((200,), RIGHT))
+    at_end = worlds.place == worlds.length - 1
+    doors = step.observation[at_end][:, [0, 2], 1] - 4
+    assert torch.equal(doors, worlds.door[at_end])
+    assert torch.equal(doors.sort(1).values, torch.tensor([0, 1]).expand(len(doors), -1))
+    step = worlds.step(torch.full((200,), UP))
+    assert torch.equal(step.ended, at_end)
+    assert torch.equal(step.reward > 0, at_end & (worlds.door[:, 0] == worlds.object))
+    assert float(step.reward[at_end].mean()) == pytest.approx(0.5, abs=0.25)
+
+
+def played(worlds: Worlds, oracle: bool, seed: int = 5) -> Tensor:
+    """What each world was worth."""
+    worlds.reset(seed)
+    draws, worth = torch.Generator().manual_seed(1), torch.zeros(worlds.count)
+    while not bool(worlds.ended.all()):
+        worth += worlds.step(worlds.oracle(worlds.get_state()) if oracle else worlds.reactive(draws)).reward
+    return worth
+
+
+def coin_worth(rooms: int) -> float:
+    """Rooms passed by one who tosses a coin at every visit, from the rules alone: exact, over (room, mistakes)."""
+
+    def worth(room: int, mistakes: tuple[int, ...], passed: int) -> float:
+        if room == rooms:
+            return float(passed)
+        on = worth(room + 1, mistakes, max(passed, room + 1))
+        again = list(mistakes)
+        again[room] += 1
+        back = float(passed) if again[room] == 2 else worth(0, tuple(again), passed)
+        return (on + back) / 2
+
+    return worth(0, (0,) * rooms, 0)
+
+
+def test_coins_are_worth_what_is_known_of_them() -> None:
+    assert [round(coin_worth(rooms), 3) for rooms in (2, 3, 4, 5)] == pytest.approx(
+        [1.26, 1.545, 1.71, 1.82], abs=0.015
+    )
+
+
+@pytest.mark.parametrize(("rooms", "size", "doors"), [(2, 3, "floor"), (3, 3, "floor"), (3, 5, "wall"), (5, 3, "wall")])
+def test_oracle_and_reactive_policy_score_what_they_should_in_portals(rooms: int, size: int, doors: Any) -> None:
+    worlds = PortalWorlds(rooms, size, doors, 200 * rooms, 2000)
+    assert (played(worlds, oracle=True) == rooms).all()
+    assert float(played(worlds, oracle=False).mean()) == pytest.approx(coin_worth(rooms), abs=0.09)
+
+
+def test_oracle_and_reactive_policy_score_what_they_should_in_corridors() -> None:
+    worlds = corridors(2000)
+    assert (played(worlds, oracle=True) == 1).all()
+    assert float(played(worlds, oracle=False).mean()) == pytest.approx(0.5, abs=0.045)
+
+
+class NaivePortal:
+    """One chain of rooms, as the rules have it, one cell at a time."""
+
+    def __init__(self, state: dict[str, Tensor], size: int) -> None:
+        self.side, self.rooms = size + 2, state["door"].shape[0]
+        self.door = [[divmod(int(cell), self.side) for cell in room] for room in state["door"]]
+        self.onward, self.room, self.mistakes, self.best = state["onward"].tolist(), 0, [0] * self.rooms, 0
+        self.place, self.over = (size // 2 + 1, size // 2 + 1), False
+
+    def at(self, row: int, column: int) -> int:
+        if (row, column) in self.door[self.room]:
+            return DOOR + self.door[self.room].index((row, column))
+        return FLOOR if 0 < row < self.side - 1 and 0 < column < self.side - 1 else WALL
+
+    def seen(self) -> list[int]:
+        row, column = self.place
+        return [self.at(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)] + [self.room]
+
+    def step(self, action: int) -> float:
+        if self.over:
+            return 0.0
+        target = (self.place[0] + MOVES[action][0], self.place[1] + MOVES[action][1])
+        what = self.at(*target)
+        if what == FLOOR:
+            self.place = target
+        if what < DOOR:
+            return 0.0
+        self.place = (self.side // 2, self.side // 2)
+        if what - DOOR != self.onward[self.room]:
+            self.mistakes[self.room] += 1
+            self.over = self.mistakes[self.room] == 2
+            self.room = self.room if self.over else 0
+            return 0.0
+        reward = float(self.room + 1 > self.best)
+        self.best = max(self.best, self.room + 1)
+        self.over = self.room == self.rooms - 1
+        self.room += not self.over
+        return reward
+
+
+@pytest.mark.parametrize("make", [small_portals, wall_portals])
+def test_portals_follow_the_rules(make: Callable[[int], PortalWorlds]) -> None:
+    worlds = make(60)
+    seen = worlds.reset(2)
+    state = worlds.get_state()
+    naive = [NaivePortal({name: x[number] for name, x in state.items()}, worlds.size) for number in range(60)]
+    draws = torch.Generator().manual_seed(0)
+    for doors in state["door"].flatten(0, 1).tolist():
+        assert doors[0] != doors[1]
+    for _ in range(worlds.horizon):
+        assert seen.tolist() == [one.seen() for one in naive]
+        action = torch.randint(4, (60,), generator=draws)
+        action = torch.where(torch.rand(60, generator=draws) < 0.5, worlds.reactive(draws), action)
+        step = worlds.step(action)
+        assert step.reward.tolist() == [one.step(move) for one, move in zip(naive, action.tolist(), strict=True)]
+        seen = step.observation
+    assert worlds.passed.tolist() == [one.best for one in naive]
+    assert len(set(worlds.passed.tolist())) > 2
+
+
+def test_doors_stand_where_they_may() -> None:
+    floor, wall = small_portals(500), wall_portals(500)
+    floor.reset(0)
+    wall.reset(0)
+    assert set(floor.door.flatten().tolist()) == {6, 7, 8, 11, 13, 16, 17, 18}
+    ring = {divmod(cell, 7) for cell in wall.door.flatten().tolist()}
+    assert len(ring) == 20
+    assert all((row in (0, 6)) != (column in (0, 6)) for row, column in ring)
+
+
+def test_the_commands_draw_episodes(capsys: pytest.CaptureFixture[str]) -> None:
+    corridor.main(["--show", "--length", "5"])
+    told = capsys.readouterr().out
+    assert told.count("@") == 6, "five cells, and once more when the door has been taken"
+    assert told.count("right\n") == 4
+    portal.main(["--show"])
+    assert "room 1 of 3, 0 passed" in capsys.readouterr().out
+
+
+def test_chance_takes_all_actions_alike() -> None:
+    worlds = corridors(4000)
+    worlds.reset(0)
+    counts = torch.bincount(worlds.chance(torch.Generator().manual_seed(0)), minlength=4)
+    assert counts.min() > 900
+
+
+def test_successes_are_counted_by_who_acted_and_by_length() -> None:
+    worlds = CorridorWorlds(4, 23, 2, 3)  # twenty lengths, two to a part
+    worlds.reset(0)
+    worlds.length = torch.tensor([4, 5, 6])
+    scorer = corridor.Successes(4, 23, {"evaluation_batch_size": 3})
+    for who, success in (("greedy", [1, 0, 1]), ("sampled", [0, 0, 1]), ("oracle", [1, 1, 1]), ("greedy", [1, 1, 1])):
+        worlds.success = torch.tensor(success) > 0
+        scorer.add(worlds, cast("Who", who))
+    found = [
+        (score.metric, score.context.get("length_min"), score.context.get("length_max")) for score in scorer.scores()
+    ]
+    values = [round(score.value, 2) for score in scorer.scores()]
+    assert found == [
+        ("success", None, None),
+        ("success_sampled", None, None),
+        ("success_oracle", None, None),
+        ("success_by_length", 4, 5),
+        ("success_by_length", 6, 7),
+    ]
+    assert values == [83.33, 33.33, 100.0, 75.0, 100.0]
+    assert [score.n for score in scorer.scores()] == [6, 3, 3, 4, 2]
+
+
+def test_rooms_are_counted_as_they_are_passed() -> None:
+    worlds = small_portals(4)
+    worlds.reset(0)
+    scorer = portal.scorer(portal.Settings(), TrainSettings())
+    worlds.passed = torch.tensor([0, 3, 1, 2])
+    scorer.add(worlds, "greedy")
+    worlds.passed = torch.tensor([0, 0, 0, 1])
+    scorer.add(worlds, "chance")
+    assert [(score.metric, score.value, score.n) for score in scorer.scores()] == [
+        ("rooms", 1.5, 4),
+        ("rooms_chance", 0.25, 4),
+    ]
+
+
+def test_worlds_that_were_never_reset_say_so() -> None:
+    with pytest.raises(RuntimeError, match="reset the worlds to begin one"):
+        ManyWorlds(corridors(3)).step(np.zeros(3, dtype=np.int64))
+    with pytest.raises(RuntimeError, match="reset the worlds to begin one"):
+        OneWorld(corridors).step(np.int64(0))
+
+
+def test_the_oracle_needs_the_state_alone() -> None:
+    for make in WORLDS:
+        worlds, other = make(30, 0), make(30, 0)
+        worlds.reset(3)
+        other.reset(4)
+        for _ in range(5):
+            assert torch.equal(other.oracle(worlds.get_state()), worlds.oracle(worlds.get_state()))
+            worlds.step(worlds.oracle(worlds.get_state()))
+        assert worlds.get_state()["time"].tolist() == [5] * 30
