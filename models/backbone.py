@@ -160,8 +160,10 @@ class Backbone(nn.Module):
         self.head = head
         self.input_scale = sizes.width**0.5 if options.scale_embedding else 1.0
         self.dropout = nn.Dropout(sizes.dropout if options.dropout_outside else 0.0)
-        if options.scale_embedding and isinstance(encoder, nn.Embedding):
-            nn.init.normal_(encoder.weight, std=SCALED_EMBEDDING)
+        if options.scale_embedding:
+            for part in encoder.modules():
+                if isinstance(part, nn.Embedding):
+                    part.weight.data.mul_(SCALED_EMBEDDING)  # of the N(0, 1) that what is read begins with
         if options.tie_output:
             embedding, projection = getattr(encoder, "weight", None), getattr(head, "weight", None)
             if embedding is None or projection is None or embedding.shape != projection.shape:

@@ -13,8 +13,8 @@ import torch
 from models.registry import METHODS, load_file
 from tasks import enwik8
 from tasks.stream import StreamBatch, StreamData
-from tasks.stream_module import Diverged
 from tasks.stream_step import enter
+from tasks.task_module import Diverged
 from tasks.train_settings import TrainSettings
 
 toy = load_file(Path(__file__).with_name("toy_training.py"))

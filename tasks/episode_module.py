@@ -1,0 +1,97 @@
+"""The Lightning module for acting tasks: acts through an episode of every world, then learns from its steps in blocks.
+
+One training step is a batch of episodes and one step of the optimiser. Memory begins anew with each batch, so nothing
+is carried from step to step. All worlds live in one process: episodes of unequal length in several would wait for each
+other in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from models.backbone import Backbone
+from models.state import State
+from tasks.actor_critic import LearningSettings, learn, play
+from tasks.episodes import EpisodeBatch, EpisodeScorer
+from tasks.randomness import derive, seed_generators, uniform
+from tasks.stream_step import exact
+from tasks.task_module import TaskModule
+from tasks.train_settings import TrainSettings
+from tasks.worlds import Worlds
+
+
+class EpisodeModule(TaskModule):
+    """Trains a model on episodes.
+
+    Args:
+        model: the backbone with its method; its head gives action logits and a value.
+        train: budget, batch, optimiser and schedule; ``batch_size`` worlds act side by side.
+        learning: discount, weights of the losses.
+        new_worlds: makes worlds, from how many, the first one's number, and the device.
+        new_scorer: makes a fresh scorer for an evaluation.
+        seed: all randomness of training comes from it.
+    """
+
+    def __init__(
+        self,
+        model: Backbone,
+        train: TrainSettings,
+        learning: LearningSettings,
+        new_worlds: Callable[[int, int, torch.device], Worlds],
+        new_scorer: Callable[[], EpisodeScorer],
+        seed: int,
+    ) -> None:
+        super().__init__(model, train, new_scorer, seed)
+        self.learning, self.new_worlds = learning, new_worlds
+        self.whole = False  # whether training goes on until the horizon: the clock's steps are to be of one length
+        self._acted: State = []
+        self.alive = torch.zeros(0, 0, dtype=torch.bool)  # [B, H] of the last episodes that were evaluated
+
+    def held(self) -> dict[str, float]:
+        return self.model.memory(self._acted)
+
+    def on_fit_start(self) -> None:
+        """Raises RuntimeError where several processes share the training."""
+        if self.trainer.world_size > 1:
+            raise RuntimeError("an acting task is trained in one process: set trainer.devices to 1")
+
+    def training_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
+        train = self.settings
+        seed_generators(derive(self.seed, "step", self.step, "rank", 0))
+        draws = torch.Generator().manual_seed(derive(self.seed, "actions", self.step, "rank", 0))
+        worlds = self.new_worlds(train.batch_size, 0, self.device)
+        played = play(self.model, worlds, batch.seed, draws, whole=self.whole)
+        entropy = self.learning.entropy_at(self.step, train.steps)
+        randomness = uniform(self.seed, "step", self.step, "shared")
+        self._acted = played.state
+        said = learn(self.model, played, self.learning, entropy, randomness, self.manual_backward)
+        self._update()
+        loss = said.pop("loss").to(exact(self.device))
+        said["reward"] = played.reward.sum(1).mean()
+        self._stepped(batch.position, loss, torch.ones_like(loss), said)
+
+    def evaluate(self, batch: EpisodeBatch) -> dict[str, float]:
+        worlds = self.new_worlds(self.settings.evaluation_batch_size, 0, self.device)
+        draws = None if batch.greedy else torch.Generator().manual_seed(derive(batch.seed, "actions"))
+        played = play(self.model, worlds, batch.seed, draws, self.edit_spans)
+        self.alive = played.alive
+        self.scorer.add(worlds, "greedy" if batch.greedy else "sampled")
+        if (
+            batch.greedy and self.trainer.testing
+        ):  # in the same worlds: the ceiling, what needs no memory, and luck alone
+            coins = torch.Generator().manual_seed(derive(batch.seed, "coins"))
+            self.scorer.add(walked(worlds, batch.seed, lambda here: here.oracle(here.get_state())), "oracle")
+            self.scorer.add(walked(worlds, batch.seed, lambda here: here.reactive(coins)), "reactive")
+            self.scorer.add(walked(worlds, batch.seed, lambda here: here.chance(coins)), "chance")
+        return {**self.model.memory(played.state), **{name: float(x) for name, x in played.statistics.items()}}
+
+
+def walked(worlds: Worlds, seed: int, policy: Callable[[Worlds], Tensor]) -> Worlds:
+    """The worlds after a scripted policy has acted until all have ended."""
+    worlds.reset(seed)
+    while not bool(worlds.ended.all()):
+        worlds.step(policy(worlds))
+    return worlds
