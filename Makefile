@@ -16,7 +16,7 @@ DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench bench-enwik8 bench-object_collision bench-small bench-paper data sweep report plots wandb-sync test test-all lint typecheck lock clean
+.PHONY: help setup bench bench-enwik8 bench-object_collision bench-long_copy bench-instruction bench-corridor bench-portal bench-small bench-paper data sweep report plots wandb-sync test test-all lint typecheck lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-23s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,18 @@ bench-enwik8: $(RUN)  ## the same on enwik8 alone
 
 bench-object_collision: $(RUN)  ## the same on object_collision alone
 	$(PY) -m bench run --preset quick --tasks object_collision $(ARGS)
+
+bench-long_copy: $(RUN)  ## the same on long_copy alone
+	$(PY) -m bench run --preset quick --tasks long_copy $(ARGS)
+
+bench-instruction: $(RUN)  ## the same on instruction alone
+	$(PY) -m bench run --preset quick --tasks instruction $(ARGS)
+
+bench-corridor: $(RUN)  ## the same on corridor alone
+	$(PY) -m bench run --preset quick --tasks corridor $(ARGS)
+
+bench-portal: $(RUN)  ## the same on portal alone
+	$(PY) -m bench run --preset quick --tasks portal $(ARGS)
 
 bench-small: $(RUN)  ## preset small: learnable on two CPU cores, three seeds
 	$(PY) -m bench run --preset small $(ARGS)

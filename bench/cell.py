@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import traceback
 import warnings
@@ -34,10 +35,12 @@ from bench.task_data import check_data
 from models.backbone import MEMORY_UNITS, Backbone, BackboneSettings, build
 from models.errors import SettingsError, Unsupported
 from models.registry import METHODS
+from tasks.episode_module import EpisodeModule
 from tasks.randomness import derive
 from tasks.registry import TASKS
 from tasks.stream import StreamData
-from tasks.stream_module import Diverged, StreamModule
+from tasks.stream_module import StreamModule
+from tasks.task_module import Diverged, TaskModule
 from tasks.train_settings import TrainSettings
 
 
@@ -49,7 +52,7 @@ class Parts:
     task_settings: Any
     train: TrainSettings
     model: Backbone
-    module: StreamModule
+    module: TaskModule
     data: StreamData
 
 
@@ -71,8 +74,6 @@ def build_parts(spec: CellSpec) -> Parts:
     restore_plugins(spec.plugins, "spec.json")
     check_data(spec, "spec.json")
     task, method = TASKS.load(spec.task), METHODS.load(spec.method)
-    if TASKS.card(spec.task)["objective"] != "streams":
-        raise Unsupported(f"the objective of the task {spec.task} cannot be trained yet")
     task_settings = make(task.Settings, spec.task_settings, f"task.{spec.task}")
     train = make(TrainSettings, spec.train, "train")
     make(TrainerSettings, spec.trainer, "trainer")
@@ -93,7 +94,23 @@ def build_parts(spec: CellSpec) -> Parts:
     )
     if spec.precision == "64-true":
         model = model.double()
-    module = StreamModule(model, train, lambda: task.scorer(task_settings, train), spec.seed)
+    module: TaskModule
+    objective = TASKS.card(spec.task)["objective"]
+    if objective == "streams":
+        module = StreamModule(model, train, lambda: task.scorer(task_settings, train), spec.seed)
+    elif objective == "episodes":
+        module = EpisodeModule(
+            model,
+            train,
+            task_settings,
+            functools.partial(task.worlds, task_settings),
+            lambda: task.scorer(task_settings, train),
+            spec.seed,
+        )
+    else:
+        raise Unsupported(
+            f"the task {spec.task} has the objective {objective!r}, which is neither streams nor episodes"
+        )
     return Parts(task, task_settings, train, model, module, StreamData(task, task_settings, train, spec.seed))
 
 
@@ -203,8 +220,11 @@ def result_rows(parts: Parts, checkpoints: Checkpoints) -> list[Row]:
         rows.append(Row(name, value, unit, split="test", higher_is_better=better, context=scores[0].context))
     count = sum(parameter.numel() for parameter in parts.model.parameters())
     rows.append(Row("parameters", float(count), "parameters", split=""))
-    tokens = parts.train.steps * parts.train.batch_size * parts.train.block_length
-    rows.append(Row("train_tokens", float(tokens), "tokens", split="train"))
+    read = parts.train.steps * parts.train.batch_size
+    if isinstance(module, EpisodeModule):
+        rows.append(Row("train_episodes", float(read), "episodes", split="train"))
+    else:
+        rows.append(Row("train_tokens", float(read * parts.train.block_length), "tokens", split="train"))
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 
 from bench.store.claim import Claim
-from tasks.stream_module import StreamModule
+from tasks.task_module import TaskModule
 
 
 class Progress(pl.Callback):
@@ -21,7 +21,7 @@ class Progress(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, StreamModule)
+        assert isinstance(pl_module, TaskModule)
         self._tell("training", pl_module.step, self.steps)
 
     def on_validation_batch_end(
@@ -33,7 +33,7 @@ class Progress(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        assert isinstance(pl_module, StreamModule)
+        assert isinstance(pl_module, TaskModule)
         self._tell("test" if trainer.testing else "validation", pl_module.step, self.steps)
 
     on_test_batch_end = on_validation_batch_end

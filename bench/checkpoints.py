@@ -26,7 +26,7 @@ from bench.store.cell_folder import CellFolder
 from bench.store.claim import GivenUp
 from bench.store.damaged import DamagedFile
 from models.errors import SettingsError
-from tasks.stream_module import StreamModule
+from tasks.task_module import TaskModule
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -147,14 +147,14 @@ class Checkpoints(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, StreamModule)
+        assert isinstance(pl_module, TaskModule)
         train, step = pl_module.settings, pl_module.step
         validation_due = step % train.validate_every == 0 or step == train.steps
         if step % train.checkpoint_every == 0 and not validation_due:
             self._save_last(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, StreamModule)
+        assert isinstance(pl_module, TaskModule)
         value = pl_module.scores[0].value
         if math.isnan(self.best_value) or self.sign * value > self.sign * self.best_value:
             self.best_value, self.best_step = value, pl_module.step
@@ -162,7 +162,7 @@ class Checkpoints(pl.Callback):
                 save(self.best, {"model": pl_module.model.state_dict(), "step": self.best_step, **self._about()})
         self._save_last(trainer, pl_module)
 
-    def _save_last(self, trainer: pl.Trainer, module: StreamModule) -> None:
+    def _save_last(self, trainer: pl.Trainer, module: TaskModule) -> None:
         module.check_finite()
         content = module.resume_state()  # on every rank: it gathers
         if trainer.is_global_zero:

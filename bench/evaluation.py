@@ -30,6 +30,7 @@ from bench.evaluation_choices import EDITS, SPLITS
 from bench.executors.device_lock import DeviceLock
 from bench.spec import CellSpec
 from models.errors import SettingsError
+from tasks.episode_module import EpisodeModule
 from tasks.randomness import derive
 from tasks.stream import Score
 
@@ -124,6 +125,9 @@ def evaluate(
             check(parts.task_settings, parts.train)
         if not untrained:
             _load_weights(checkpoint, saved, parts)
+        if edit == "shuffled" and isinstance(parts.module, EpisodeModule):
+            problem = f"shuffles the tokens of a block, and an agent in {spec.task} reads one at a time"
+            raise SettingsError("--spans", problem, "Give mean.")
         replaces = edit != "learned" or longest is not None
         spans: list[SpanFigures] = []
         if parts.model.layers()[0].mixer.predicts_spans:
@@ -182,6 +186,27 @@ def _load_weights(checkpoint: Path, saved: dict[str, Any], parts: Parts) -> None
         ) from error
 
 
+class NoteSteps(pl.Callback):
+    """Tells a SpanRecord in which steps of the episodes a world had not ended."""
+
+    def __init__(self, record: SpanRecord) -> None:
+        self.record = record
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(pl_module, EpisodeModule)
+        self.record.tokens.append(pl_module.alive.cpu())
+
+    on_validation_batch_end = on_test_batch_end
+
+
 class NoteTokens(pl.Callback):
     """Tells a SpanRecord which tokens of a block are the split's, and do not fill up its last block."""
 
@@ -202,8 +227,9 @@ class NoteTokens(pl.Callback):
 
 def _run(parts: Parts, spec: CellSpec, folder: Path, split: str, record: SpanRecord | None) -> None:
     parts.module.edit_spans = record
+    note = NoteSteps if isinstance(parts.module, EpisodeModule) else NoteTokens
     with quiet():
-        trainer = build_trainer(spec, folder, [] if record is None else [NoteTokens(record)], None, 1)
+        trainer = build_trainer(spec, folder, [] if record is None else [note(record)], None, 1)
         if split == "validation":
             trainer.validate(parts.module, datamodule=parts.data, verbose=False)
         else:

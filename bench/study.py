@@ -101,7 +101,8 @@ def plan(
     parts = {f"task.{task}": load_part(TASKS, task) for task in sorted(chosen)}
     parts |= {f"method.{method}": load_part(METHODS, method) for method in sorted(asked)}
     overrides = _overrides(assignments, parts)
-    study_values = {**preset.study, **overrides.pop("", {})}
+    asked_for = overrides.pop("", {})
+    study_values = {**preset.study, **asked_for}
     if seeds is not None:
         study_values["seeds"] = Given(list(seeds), "--seeds")
     study: StudyKeys = build(StudyKeys, "", study_values)
@@ -115,7 +116,8 @@ def plan(
             _cell(task, written, entry, overrides, parts, check_device, fall_backs) for written in expressions[task]
         ]
         _refuse_duplicates(first)
-        for seed in study.seeds:
+        own = entry.seeds if seeds is None and "seeds" not in asked_for else {}
+        for seed in build(StudyKeys, "", {**study_values, **own}).seeds:
             cells += [
                 replace(
                     cell,
@@ -242,10 +244,16 @@ def _cell(
     with located(f"method.{method}", written, about):
         if hasattr(method_part.module, "check"):
             method_part.call("check", method_settings, common["backbone"], common["train"].block_length)
-    if hasattr(task_part.module, "check_horizon"):
+    acts = task_part.card["objective"] == "episodes"
+    if acts or hasattr(task_part.module, "check_horizon"):
         from models.backbone import horizon
 
         reach = horizon(method, method_settings, common["backbone"], common["train"].block_length, impl)
+    if acts and reach == 0 and common["train"].block_length > 1:
+        problem = f"is {common['train'].block_length}{about}: without memory each step stands alone, not each block"
+        source = getattr(written.get("train.block_length"), "source", None)
+        raise SettingsError("train.block_length", problem, "Give this method train.block_length: 1.", source)
+    if hasattr(task_part.module, "check_horizon"):
         with located(f"task.{task}", written, about):
             task_part.call("check_horizon", task_settings, reach)
     label = task_part.call("label", task_settings) if hasattr(task_part.module, "label") else task

@@ -28,6 +28,12 @@ def problem(card: Mapping[str, Any], kinds: Kinds) -> str | None:
     for key, kind in kinds.items():
         if not _fits(card[key], kind):
             return f"has {key} {card[key]!r}, not {_WORDS[kind]}"
+    if "solved" in card:
+        share = card["solved"]
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+            return f"has solved {share!r}, not a number above 0 and at most 1"
+        if card.get("higher_is_better") is not True:
+            return "has solved, the share of the best possible score, though lower is better"
     auto = card.get("auto", {})
     known = card.get("impls", [])
     if not isinstance(auto, dict) or any(key not in DEVICES or value not in known for key, value in auto.items()):

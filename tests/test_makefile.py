@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tasks.registry import TASKS
+
 TARGETS = {
-    *("help", "setup", "bench", "bench-enwik8", "bench-object_collision", "bench-small", "bench-paper"),
+    *("help", "setup", "bench", "bench-small", "bench-paper", *(f"bench-{task}" for task in TASKS.names())),
     *("data", "sweep", "report", "plots", "wandb-sync"),
     *("test", "test-all", "lint", "typecheck", "lock", "clean"),
 }

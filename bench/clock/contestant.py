@@ -52,6 +52,7 @@ class Ready:
         proof: what the implementation was checked against.
         steady: whether step times had become steady when warm-up ended.
         held: what the memory holds when timing begins, as `Backbone.memory` says it.
+        acts: whether a step is a batch of episodes, not a block of tokens.
     """
 
     step_ms: float
@@ -59,6 +60,7 @@ class Ready:
     proof: str
     steady: bool
     held: dict[str, float]
+    acts: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,21 +134,28 @@ def _serve(order: Order, coordinator: Connection) -> None:
     from bench.checkpoints import load
     from bench.clock import device as devices
     from bench.clock import gate, memory
+    from bench.clock.episode_workload import EpisodeEvaluationStep, EpisodeTrainingStep
     from bench.clock.workload import EvaluationStep, LayerStep, TokenStep, TrainingStep, Workload, refuse_endless_memory
     from bench.executors import memory_limit
     from bench.plugins import restore_plugins
     from bench.spec import CellSpec
     from models.registry import METHODS
+    from tasks.registry import TASKS
 
     spec = CellSpec.from_json(order.spec)
     restore_plugins(spec.plugins, "spec.json")
-    refuse_endless_memory(spec)
+    acts = TASKS.card(spec.task)["objective"] == "episodes"
+    if not acts:  # an episode ends
+        refuse_endless_memory(spec)
     device = devices.choose(str(spec.trainer.get("accelerator", "auto")))
     if device.type == "cpu" and (limit := memory_limit.default(1)) is not None:
         memory_limit.apply(limit)  # as for cells: who does not fit beside the others fails, and the system kills nobody
     weights = None if order.checkpoint is None else load(order.checkpoint)["model"]
 
     def make() -> Workload:
+        if acts:
+            kind = EpisodeEvaluationStep if order.what.startswith("evaluation") else EpisodeTrainingStep
+            return kind(spec, weights, device)
         if order.what.startswith("evaluation"):
             return EvaluationStep(spec, weights, device)
         if order.what.startswith("layer"):
@@ -168,7 +177,7 @@ def _serve(order: Order, coordinator: Connection) -> None:
     workload = make()
     workload.fill()
     first, step, steady = _warm_up(workload, device, order.warmup_steps)
-    coordinator.send(Ready(step, first, proof, steady, workload.held()))
+    coordinator.send(Ready(step, first, proof, steady, workload.held(), acts))
     while (steps := coordinator.recv()) is not None:
         watch = devices.Stopwatch(device)
         for _ in range(steps):

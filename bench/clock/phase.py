@@ -223,17 +223,20 @@ def time_rows(spec: CellSpec, timed: Timed) -> list[Row]:
         "rounds": sum(turn is not None for turn in timed.rounds),
         "steady": timed.ready.steady,
         "rebuilt_each_round": timed.rebuilt,
-        "memory_steady": timed.memory_steady,
+        "memory_steady": None if timed.ready.acts else timed.memory_steady,  # an agent's begins anew in each episode
         "parity": timed.ready.proof,
         "batch_size": spec.train["batch_size"],
         "block_length": spec.train["block_length"],
     }
     p20, p50, p80 = ratios.percentiles(samples)
-    tokens = spec.train["batch_size"] * spec.train["block_length"]
+    if timed.ready.acts:
+        per_step, what = spec.train["batch_size"], "episodes"
+    else:
+        per_step, what = spec.train["batch_size"] * spec.train["block_length"], "tokens"
     return [
         Row("time_per_batch", p50, "ms", "train", len(samples), p20, p50, p80, False, context),
         Row("wall_time_per_batch", walls, "ms", "train", len(samples), higher_is_better=False, context=context),
-        Row("tokens_per_second", 1000 * tokens / p50, "tokens/s", "train", len(samples), higher_is_better=True),
+        Row(f"{what}_per_second", 1000 * per_step / p50, f"{what}/s", "train", len(samples), higher_is_better=True),
         Row("first_step", timed.ready.first_ms, "ms", "train", 1, higher_is_better=False),
     ]
 

@@ -23,7 +23,10 @@ from bench.clock.device import synchronise
 from bench.clock.endless_input import UnbrokenData, blocks
 from bench.clock.workload import STILL, autocast, filled
 from bench.spec import CellSpec
+from tasks.episode_module import EpisodeModule
+from tasks.stream import StreamData
 from tasks.stream_module import StreamModule
+from tasks.task_module import TaskModule
 
 _ENDLESS = 1_000_000_000
 """Steps; the coordinator ends it."""
@@ -70,9 +73,8 @@ class Turns(pl.Callback):
 
 def _held(module: pl.LightningModule) -> dict[str, float]:
     """What the memory that training carries holds now."""
-    assert isinstance(module, StreamModule)
-    assert module.carried is not None
-    return module.model.memory(module.carried)
+    assert isinstance(module, TaskModule)
+    return module.held()
 
 
 def serve(
@@ -97,9 +99,16 @@ def serve(
     if weights is not None:
         parts.model.load_state_dict(weights)
     parts.model.to(device)
-    mixed = functools.partial(autocast, device, spec.precision)
-    parts.module.carried, parts.module.position = filled(parts.model, blocks(parts), device, None, mixed)
-    data = UnbrokenData(parts.task, parts.task_settings, parts.train, spec.seed)
+    kind: type[StreamData]
+    if isinstance(parts.module, StreamModule):
+        mixed = functools.partial(autocast, device, spec.precision)
+        parts.module.carried, parts.module.position = filled(parts.model, blocks(parts), device, None, mixed)
+        kind = UnbrokenData
+    else:  # an episode's memory begins empty
+        assert isinstance(parts.module, EpisodeModule)
+        parts.module.whole = True
+        kind = StreamData
+    data = kind(parts.task, parts.task_settings, parts.train, spec.seed)
     turns = Turns(device, coordinator, proof, warmup_steps)
     with quiet():  # nothing is written: without logger and checkpoints, the Trainer has no use for its folder
         build_trainer(spec, Path(tempfile.gettempdir()), [turns], None, 1).fit(parts.module, datamodule=data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bench.cell import build_parts
 from bench.clock.endless_input import again_and_again, blocks
+from bench.clock.optimiser_step import OptimiserStep, total_bytes, weight_bytes
 from bench.spec import CellSpec
 from models.backbone import Backbone, BackboneSettings, horizon
 from models.errors import Unsupported
@@ -28,7 +29,6 @@ from models.state import LayerState, State
 from tasks.randomness import derive, seed_generators, uniform
 from tasks.stream import Position, StreamBatch
 from tasks.stream_step import enter, loss_divisor, read_block
-from tasks.train_settings import build_optimiser
 
 STILL = 1e-300
 """A learning rate that changes no weight of float32, not even one that is 0: as float32 it is 0 itself. Every operation
@@ -79,10 +79,9 @@ class TrainingStep:
             parts.model.load_state_dict(weights)
         self.train, self.seed, self.device = parts.train, spec.seed, device
         self.model = parts.model.to(device).train()
-        self.optimiser = build_optimiser(parts.train, self.model.parameters())
+        self.update = OptimiserStep(self.model, parts.train, device, spec.precision == "16-mixed")
         self.edit_spans = None if alive is None else controlled_spans(self.model, alive)
         self.autocast = functools.partial(autocast, device, spec.precision)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "16-mixed")
         self.blocks = blocks(parts)
         self.state: State | None = None
         self.batch: StreamBatch | None = None
@@ -108,18 +107,12 @@ class TrainingStep:
                 uniform(self.seed, "step", self.count, "shared"),
                 self.train.accumulation,
                 loss_divisor(self.batch.weights.sum()),
-                self._backward,
+                self.update.backward,
                 self.edit_spans,
             )
         self.state = read.state
         if read.learns:
-            self.scaler.unscale_(self.optimiser)
-            if self.train.clip > 0:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.train.clip)
-            self.scaler.step(self.optimiser)
-            self.scaler.update()
-            self.optimiser.zero_grad()
-            self.model.after_step()
+            self.update.step()
         self.count += 1
 
     def held(self) -> dict[str, float]:
@@ -129,12 +122,7 @@ class TrainingStep:
 
     def static_bytes(self) -> int:
         """Of all weights, as many gradients, and the optimiser."""
-        optimiser = [value for state in self.optimiser.state.values() for value in state.values()]
-        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return weight_bytes(self.model) + total_bytes(learned) + total_bytes(filter(torch.is_tensor, optimiser))
-
-    def _backward(self, loss: Tensor) -> None:
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return self.update.static_bytes()
 
 
 class EvaluationStep:
@@ -303,20 +291,11 @@ class LayerStep:
         return torch.randn(self.shape, generator=self.draws).to(self.device, self.dtype)
 
 
-def weight_bytes(model: nn.Module) -> int:
-    """Bytes of a model's parameters and buffers."""
-    return total_bytes([*model.parameters(), *model.buffers()])
-
-
-def total_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of some tensors' elements."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Mixed precision, where the cell has it."""
     kind = torch.float16 if precision == "16-mixed" else torch.bfloat16
-    return torch.autocast(device.type, dtype=kind, enabled=precision.endswith("-mixed"))
+    # Weights cast anew for each use, as Lightning has it.
+    return torch.autocast(device.type, dtype=kind, enabled=precision.endswith("-mixed"), cache_enabled=False)
 
 
 def refuse_endless_memory(spec: CellSpec) -> None:

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from bench.evaluation import evaluate
     from models.errors import Unsupported
-    from tasks.stream_module import Diverged
+    from tasks.task_module import Diverged
 
     try:
         result = evaluate(

@@ -8,6 +8,7 @@
     wandb: {project: spanbench}
     tasks:
       enwik8:
+        seeds: [0, 1, 2]
         task: {...}
         backbone: {...}
         train: {...}
@@ -17,9 +18,9 @@
           full_attention+memory=none: {}
           expire_span: {max_span: 96, train.learning_rate: 2.0e-3}
 
-Under a method, plain keys are its own settings (and ``impl``); keys that begin with ``train.`` or ``backbone.`` replace
-the task's for this method. A method expression takes the entry written for it, else that of its id, else `default`,
-which serves methods from outside the tree and so has no settings of its own.
+A task may have seeds of its own. Under a method, plain keys are its own settings (and ``impl``); keys that begin with
+``train.`` or ``backbone.`` replace the task's for this method. A method expression takes the entry written for it, else
+that of its id, else `default`, which serves methods from outside the tree and so has no settings of its own.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class StudyKeys:
     about: str
     """One line: what the preset is for."""
     seeds: list[int] = field(default_factory=lambda: [0])
-    """One cell per seed, for every task and method."""
+    """One cell per seed, for every method of every task that has no seeds of its own."""
     threads: int = 1
     """CPU threads of each cell's process."""
     time_limit_s: float | None = None
@@ -62,16 +63,28 @@ class StudyKeys:
     """GB (10^9 bytes) that a cell on the CPU may allocate before it ends as oom; null: a share of what is free."""
 
     def __post_init__(self) -> None:
-        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
-            raise SettingsError("seeds", f"are {self.seeds}", "Give one or more different whole numbers, 0 or more.")
-        if max(self.seeds) > LARGEST_SEED:
-            raise SettingsError("seeds", f"are {self.seeds}", f"Give numbers up to {LARGEST_SEED:,}.")
+        _check_seeds(self.seeds)
         if self.threads < 1:
             raise SettingsError("threads", f"is {self.threads}", "Give at least 1.")
         if self.time_limit_s is not None and self.time_limit_s <= 0:
             raise SettingsError("time_limit_s", f"is {self.time_limit_s}", "Give seconds, or null for no limit.")
         if self.memory_limit_gb is not None and self.memory_limit_gb <= 0:
             raise SettingsError("memory_limit_gb", f"is {self.memory_limit_gb}", "Give GB, or null for a share.")
+
+
+@dataclass(frozen=True)
+class TaskKeys:
+    """The keys of a task's entry that are no section."""
+
+    seeds: list[int] | None = None
+    """One cell per seed, for every method, in place of the study's."""
+
+
+def _check_seeds(seeds: list[int], key: str = "seeds", source: str | None = None) -> None:
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise SettingsError(key, f"are {seeds}", "Give one or more different whole numbers, 0 or more.", source)
+    if max(seeds) > LARGEST_SEED:
+        raise SettingsError(key, f"are {seeds}", f"Give numbers up to {LARGEST_SEED:,}.", source)
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,8 @@ class TaskEntry:
     """Section of COMMON to settings that all its cells share."""
     methods: dict[str, dict[str, Given]]
     """Method expression, or ``default``, to its settings, in the file's order."""
+    seeds: dict[str, Given]
+    """Its own ``seeds``, in place of the study's, if it has any."""
 
     def entry(self, method: str, expression: str) -> dict[str, Given]:
         """The settings for a method expression, which the file need not list."""
@@ -176,7 +191,7 @@ def parse(content: Any, source: str) -> Preset:
 
 def _task_entry(task: str, content: Any, source: str) -> TaskEntry:
     place = f"tasks.{task}"
-    known = ("task", *COMMON, "methods")
+    known = ("seeds", "task", *COMMON, "methods")
     table = _table(content, place, source)
     for key in table:
         if key not in known:
@@ -202,7 +217,11 @@ def _task_entry(task: str, content: Any, source: str) -> TaskEntry:
             if not dot and name == "default":
                 remedy = "Only train.* and backbone.* may stand under `default`, which is for methods it does not know."
                 raise SettingsError(f"{where}.{key}", "is a method's own setting", remedy, source)
-    return TaskEntry(sections["task"], {key: sections[key] for key in COMMON}, methods)
+    seeds = {key: Given(table[key], f"{source}, {place}") for key in ("seeds",) if key in table}
+    own: TaskKeys = build(TaskKeys, place, seeds)
+    if own.seeds is not None:
+        _check_seeds(own.seeds, f"{place}.seeds", source)
+    return TaskEntry(sections["task"], {key: sections[key] for key in COMMON}, methods, seeds)
 
 
 def _values(content: Any, place: str, source: str) -> dict[str, Given]:

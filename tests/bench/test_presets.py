@@ -47,17 +47,41 @@ def test_quick_has_every_task_and_every_method_once() -> None:
     assert {cell.seed for cell in found} == {0}
 
 
+def acts(cell: CellSpec) -> bool:
+    return bool(TASKS.card(cell.task)["objective"] == "episodes")
+
+
+def own(cell: CellSpec) -> set[str]:
+    """Training settings that are a method's own: its learning rate; and an agent without memory takes single steps."""
+    return {"learning_rate", *(["block_length"] if acts(cell) else [])}
+
+
 @pytest.mark.parametrize("name", ["quick", "small"])
 def test_methods_of_a_comparison_share_everything_but_the_method(name: str) -> None:
     found = cells(name)
     for task in {cell.task for cell in found}:
-        same = [(cell.backbone, cell.train, cell.trainer, cell.precision) for cell in found if cell.task == task]
+        same = [
+            (
+                cell.backbone,
+                {key: cell.train[key] for key in cell.train.keys() - own(cell)},
+                cell.trainer,
+                cell.precision,
+            )
+            for cell in found
+            if cell.task == task
+        ]
         assert all(settings == same[0] for settings in same)
+        blocks = {
+            cell.train["block_length"] for cell in found if cell.task == task and "memory=none" not in cell.variant
+        }
+        assert len(blocks) == 1
 
 
 @pytest.mark.parametrize("name", ["small", "paper"])
-def test_numbers_that_are_compared_come_from_three_seeds(name: str) -> None:
-    assert {cell.seed for cell in cells(name)} == {0, 1, 2}
+def test_numbers_that_are_compared_come_from_three_seeds_and_of_agents_from_five(name: str) -> None:
+    for cell in cells(name):
+        seeds = {other.seed for other in cells(name) if other.task == cell.task}
+        assert seeds == set(range(5 if acts(cell) else 3))
 
 
 @pytest.mark.parametrize("name", presets.names())

@@ -121,6 +121,16 @@ def test_cells_are_tasks_by_seeds_by_methods(planner: Planner) -> None:
     assert sorted(study.cards["methods"]) == ["ring", "transformer_xl"]
 
 
+def test_a_tasks_own_seeds_stand_for_the_studys_unless_a_flag_says_otherwise(planner: Planner) -> None:
+    own = ("    task: {length: 32}", "    seeds: [7, 8, 9]\n    task: {length: 32}")
+    assert {spec.seed for spec in planner(own).cells} == {7, 8, 9}
+    assert {spec.seed for spec in planner(own, seeds=[5]).cells} == {5}
+    assert {spec.seed for spec in planner(own, assignments=["seeds=[6]"]).cells} == {6}
+    for wrong in ("[1, 1]", "[]", "[-1]"):
+        with pytest.raises(SettingsError, match=r"tasks\.echo\.seeds \(in made\.yaml\)"):
+            planner((own[0], own[1].replace("[7, 8, 9]", wrong)))
+
+
 def test_spec_is_complete(planner: Planner) -> None:
     spec = cell(planner(), "ring")
     assert (spec.task, spec.task_version, spec.task_label) == ("echo", 3, "echo-32")

@@ -70,7 +70,7 @@ def test_timing_moves_no_weight(text: str, optimiser: str) -> None:
     work.fill()
     steps(work, 5)
     assert all(torch.equal(value, before[name]) for name, value in work.model.state_dict().items())
-    moments = [value for state in work.optimiser.state.values() for value in state.values() if value.numel() > 1]
+    moments = [value for state in work.update.optimiser.state.values() for value in state.values() if value.numel() > 1]
     assert any(bool(moment.any()) for moment in moments), "the optimiser works all the same"
 
 
