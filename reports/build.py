@@ -13,7 +13,7 @@ import pandas as pd
 from bench.store.atomic import write_bytes
 from bench.store.damaged import DamagedFile
 from bench.store.frame import load
-from reports import contexts, html, learning_curves, markdown, scaling, tradeoff
+from reports import by_distance, contexts, html, learning_curves, markdown, tradeoff
 from reports.drawing import looks, write
 from reports.efficiency import efficiency_table
 from reports.efficiency_part import frame
@@ -65,7 +65,7 @@ def _compared(study: Path, table: pd.DataFrame, folder: Path) -> list[Part]:
         except DamagedFile as error:
             table.attrs["damaged"].append(f"contexts/{file.name} is damaged: {error.why}")
             continue
-        svg, _ = write(scaling.draw(content), folder, f"{file.stem}-contexts")
+        svg, _ = write(contexts.drawing_of(content), folder, f"{file.stem}-contexts")
         found += contexts.parts(content, file.stem, svg, level=2)
     return found
 
@@ -114,6 +114,10 @@ def figures(study: Path, quality: QualityTable, cards: Any, folder: Path, name: 
     if picture is not None:
         svg, _ = write(picture, folder, f"{name}-learning-curves")
         found.append(Figure(svg, learning_curves.alt(quality)))
+    picture = by_distance.draw(quality, look)
+    if picture is not None:
+        svg, _ = write(picture, folder, f"{name}-by-distance")
+        found.append(Figure(svg, by_distance.alt(quality)))
     efficiency = efficiency_table(quality)
     picture = None if efficiency is None else tradeoff.draw(efficiency, look)
     if efficiency is not None and picture is not None:

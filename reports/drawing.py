@@ -14,9 +14,11 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from bench.store.atomic import write_bytes
 from reports.groups import Group
@@ -89,6 +91,31 @@ def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[
 def title(axes: Axes, text: str) -> None:
     """A title above the axes, to the left."""
     axes.set_title(text, loc="left", fontsize=10, fontweight="bold")
+
+
+def log_ticks(axis: Axis) -> None:
+    """Round numbers, also where all values lie so close together that 1, 2 and 5 times powers of ten pass them by."""
+    low, high = axis.get_view_interval()
+    wide = high / low > 5
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)) if wide else MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+
+
+def levels(axes: Axes, named: Mapping[str, float]) -> None:
+    """Quiet lines across the axes, each with its name at the right end, above it."""
+    for name, value in named.items():
+        axes.axhline(value, color="#888888", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+        axes.annotate(
+            name,
+            (1.0, value),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7.5,
+            color="#666666",
+        )
 
 
 def legend(drawn: Figure, axes: Axes, length: float = 3.5, title: str = "") -> None:

@@ -73,9 +73,15 @@ def _reading(efficiency: EfficiencyTable, theirs: bool) -> Bullets:
     counts = sorted({line.time.n for line in lines if line.time.n is not None})
     rounds = [line.time_ratio.n for line in efficiency.lines if line.time_ratio.n is not None]
     where = f"{efficiency.device}, {efficiency.threads} CPU thread(s)" if efficiency.threads else efficiency.device
+    if efficiency.quality.objective == "episodes":
+        state = "with memory empty where an episode begins, all episodes until the horizon"
+        step = "an episode of every world and learning from it in blocks: forward, backward, clip, optimiser"
+        evaluated = "an episode of every world, acting alone"
+    else:
+        state, step, evaluated = "with memory full", "forward, backward, clip, optimiser", "a validation block"
     said: list[Text] = [
-        f"Measured on {where}, after training, at the spans it has reached, with memory full; one process at a time.",
-        f"Time: one training step (forward, backward, clip, optimiser) outside the Trainer, median [20th, 80th "
+        f"Measured on {where}, after training, at the spans it has reached, {state}; one process at a time.",
+        f"Time: one training step ({step}) outside the Trainer, median [20th, 80th "
         f"percentile] of {counts[0]}{f' to {counts[-1]}' if counts[1:] else ''} steps."
         if counts
         else "",
@@ -83,7 +89,7 @@ def _reading(efficiency: EfficiencyTable, theirs: bool) -> Bullets:
         if efficiency.quality.baseline is not None
         else "",
         "Memory and its ratio: peak of PyTorch's allocator over a training step, weights, gradients and optimiser "
-        "included; library scratch is not in it. Evaluation: over a validation block.",
+        f"included; library scratch is not in it. Evaluation: over {evaluated}.",
         _one_model(efficiency.lines),
         *_how(efficiency.lines),
     ]

@@ -70,7 +70,8 @@ def groups(table: pd.DataFrame) -> list[Group]:
         variant = [*spec["variant"].split("+"), _window(spec)]
         label = f"{title} ({', '.join(filter(None, variant))})" if any(variant) else title
         rows = table[table["cell"].isin(cells)]
-        found.append(Group(label, spec["task_label"], spec["method"], spec, rows, _comparison(spec)))
+        acts = table.attrs["titles"]["tasks"].get(spec["task"], {}).get("objective") == "episodes"
+        found.append(Group(label, spec["task_label"], spec["method"], spec, rows, _comparison(spec, acts)))
     return [_told_apart(group, found) for group in found]
 
 
@@ -121,11 +122,14 @@ def _heading(group: Group, firsts: Sequence[Group]) -> str:
     return f"{group.task_label} ({differing})" if differing else group.task_label
 
 
-def _comparison(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a spec must be the same for all lines of a table, as dotted keys."""
+def _comparison(spec: Mapping[str, Any], acts: bool) -> dict[str, Any]:
+    """What of a spec must be the same for all lines of a table, as dotted keys.
+
+    In an acting task blocks say how learning is cut up, and an agent without memory learns from single steps.
+    """
     kept = {key: value for key, value in spec.items() if key not in _OWN}
     kept[f"task.{spec['task']}"] = kept.pop("task_settings", {})
-    kept["train"] = {key: spec.get("train", {}).get(key) for key in _BUDGET}
+    kept["train"] = {key: spec.get("train", {}).get(key) for key in _BUDGET if not (acts and key == "block_length")}
     kept["trainer.precision"] = kept.pop("precision", None)
     for plugin in spec.get("plugins", []):
         if plugin["kind"] == "task":

@@ -1,4 +1,5 @@
-"""Learning curves: the task's metric on validation, and the training loss, against tokens read.
+"""Learning curves: the task's metric on validation, and the training loss, against tokens read; where a task is acting,
+the reward of training episodes, against their number.
 
 One line per method: the mean over seeds, on validation with the range over seeds as a band. Losses are of single
 batches, whose luck would hide the lines: they are drawn as means over stretches of the training, without bands.
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 
 from bench.store import manifest
 from bench.store.damaged import DamagedFile
-from reports.drawing import Look, figure, legend, title
+from reports.drawing import Look, figure, legend, levels, title
 from reports.groups import Group
 from reports.quality import QualityTable
 
@@ -35,32 +36,36 @@ def draw(study: Path, quality: QualityTable, looks: Mapping[str, Look]) -> Figur
     """The figure of one table; None where no cell has logged anything."""
     groups = [line.group for line in quality.lines]
     validation = {group.label: _curve(study, group, "validation", quality.metric) for group in groups}
-    training = {group.label: _curve(study, group, "train", "loss") for group in groups}
+    acts = quality.objective == "episodes"
+    training = {group.label: _curve(study, group, "train", "reward" if acts else "loss") for group in groups}
     if not any(training.values()) and not any(validation.values()):
         return None
     drawn, (left, right) = figure(10.0, 3.8, 2)
     for number, group in enumerate(groups):
-        tokens, look = _tokens_per_step(group), looks[group.label]
+        tokens, look = _per_step(group, acts), looks[group.label]
         curve = validation[group.label]
         _line(left, curve, tokens, look)
         _band(left, curve, tokens, look)
         _line(right, _late(training[group.label], group), tokens, look, (number, len(groups)))
-    left.set_xlabel("training tokens (thousands)")
-    right.set_xlabel(f"training tokens (thousands), the first {100 * _LEFT_OUT:.0f} % left out")
+    levels(left, {f"{name} ({quality.split})": value for name, value in quality.references.items()})
+    unit = "episodes" if acts else "tokens"
+    left.set_xlabel(f"training {unit} (thousands)")
+    right.set_xlabel(f"training {unit} (thousands), the first {100 * _LEFT_OUT:.0f} % left out")
     bands = any(len(values) > 1 for curve in validation.values() for values in curve.values())
     title(left, f"{quality.heading}: validation")
     left.set_ylabel(f"{quality.metric} ({quality.unit}), {'higher' if quality.higher_is_better else 'lower'} is better")
-    title(right, "training loss")
-    right.set_ylabel("loss (nats per target), means over stretches")
+    title(right, "training reward" if acts else "training loss")
+    right.set_ylabel(f"{'reward per episode' if acts else 'loss (nats per target)'}, means over stretches")
     legend(drawn, left if any(validation.values()) else right, title="mean; band: range over seeds" if bands else "")
     return drawn
 
 
 def alt(quality: QualityTable) -> str:
     """What the figure shows."""
+    trained, along = ("reward", "episodes") if quality.objective == "episodes" else ("loss", "tokens")
     return (
-        f"Learning curves of {quality.heading}: validation {quality.metric} and training loss against training tokens, "
-        "one line per method"
+        f"Learning curves of {quality.heading}: validation {quality.metric} and training {trained} against training "
+        f"{along}, one line per method"
     )
 
 
@@ -77,9 +82,10 @@ def _curve(study: Path, group: Group, split: str, metric: str) -> Curve:
     return curve
 
 
-def _tokens_per_step(group: Group) -> int:
+def _per_step(group: Group, acts: bool) -> int:
+    """Episodes or tokens of a training step."""
     train = group.spec["train"]
-    return int(train["batch_size"]) * int(train["block_length"])
+    return int(train["batch_size"]) * (1 if acts else int(train["block_length"]))
 
 
 def _late(curve: Curve, group: Group) -> Curve:

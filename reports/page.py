@@ -33,7 +33,7 @@ def quality_tables(table: pd.DataFrame, split: str = "test") -> list[QualityTabl
 
 def _card(card: dict[str, Any], members: Sequence[Group]) -> dict[str, Any] | None:
     """A task's card; where a manifest that was lost has taken it along, what the results' first rows say of it."""
-    keys = ("metric", "unit", "higher_is_better")
+    keys = ("metric", "unit", "higher_is_better")  # without its objective and from where on it counts as solved
     if all(card.get(key) is not None for key in keys):
         return card
     for group in members:
@@ -149,6 +149,8 @@ def lines_frame(tables: Sequence[QualityTable]) -> pd.DataFrame:
                     "cells": line.cells,
                     "cells_ok": line.cells - line.failed,
                     "cells_stale": line.stale,
+                    "solved": line.solved,
+                    "solved_at": quality.solved_at,
                     "slots_alive": line.slots_alive,
                     "slots_allocated": line.slots_allocated,
                     "state_bytes": line.state_bytes,

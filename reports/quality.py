@@ -9,6 +9,7 @@ from typing import Any
 
 from reports.groups import Group
 from reports.parts import Table
+from reports.references import further_metrics, references, solved_at
 from reports.statistics import Difference, Mean, holm, mean_interval, paired_difference
 
 BASELINE = "transformer_xl"
@@ -33,6 +34,10 @@ class Line:
     slots_allocated: float | None
     state_bytes: float | None
     mean_span: float | None
+    solved: int | None
+    """Seeds whose score counts as having solved the task; None where none has a score or the task does not say."""
+    further: dict[str, Mean]
+    """What else the task measures, by metric."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,11 @@ class QualityTable:
 
     Args:
         split: whose scores are shown and order the lines: ``test``, or ``validation`` where settings are being chosen.
+        objective: the task's, ``streams`` or ``episodes``; empty where a lost manifest has taken it along.
         baseline: what differences and ratios are to; None where there is none, or where settings are being chosen.
+        further: names of what else the task measures, in the metric's unit.
+        references: scores of one who knows all, of the best without memory, and of luck, see `references.WHO`.
+        solved_at: the score from which a seed has solved the task; None where the task does not say.
     """
 
     heading: str
@@ -49,8 +58,12 @@ class QualityTable:
     metric: str
     unit: str
     higher_is_better: bool
+    objective: str
     baseline: Group | None
     lines: list[Line]
+    further: list[str]
+    references: dict[str, float]
+    solved_at: float | None
 
     @property
     def usual_parameters(self) -> float | None:
@@ -71,21 +84,37 @@ def quality_table(heading: str, card: dict[str, Any], groups: Sequence[Group], s
         groups: its lines, not yet in order.
         split: ``validation`` where the table serves to choose settings.
     """
-    metric, higher = str(card["metric"]), bool(card["higher_is_better"])
+    metric, unit, higher = str(card["metric"]), str(card["unit"]), bool(card["higher_is_better"])
     plain = (group for group in groups if group.method == BASELINE and not group.spec["variant"])
     baseline = next((group for group in plain if group.values(metric, "test")), None) if split == "test" else None
-    lines = [_line(group, metric, baseline, split) for group in groups]
+    beside, further = references(groups, metric, split), further_metrics(groups, metric, unit, split)
+    solved = solved_at(card, beside)
+    lines = [_line(group, metric, baseline, split, further, solved) for group in groups]
     measured = sorted(
         (line for line in lines if line.score is not None),
         key=lambda line: (-1 if higher else 1) * (line.score.value if line.score else 0.0),
     )
     corrected = _corrected(measured)
     rest = [line for line in lines if line.score is None]
-    return QualityTable(heading, split, metric, str(card["unit"]), higher, baseline, corrected + rest)
+    return QualityTable(
+        heading=heading,
+        split=split,
+        metric=metric,
+        unit=unit,
+        higher_is_better=higher,
+        objective=str(card.get("objective", "")),
+        baseline=baseline,
+        lines=corrected + rest,
+        further=further,
+        references=beside,
+        solved_at=solved,
+    )
 
 
-def _line(group: Group, metric: str, baseline: Group | None, split: str) -> Line:
-    cells = group.cells
+def _line(
+    group: Group, metric: str, baseline: Group | None, split: str, further: Sequence[str], solved_at: float | None
+) -> Line:
+    cells, scores = group.cells, group.values(metric, split)
     test = group.values(metric, "test")
     against = None
     if baseline is not None and baseline is not group and test:
@@ -97,13 +126,15 @@ def _line(group: Group, metric: str, baseline: Group | None, split: str) -> Line
         stale=int(cells["stale"].fillna(False).sum()),
         test=_mean(test),
         validation=_mean(group.values(metric, "validation")),
-        score=_mean(group.values(metric, split)),
+        score=_mean(scores),
         difference=against,
         parameters=_value(group, "parameters"),
         slots_alive=_value(group, "slots_alive"),
         slots_allocated=_value(group, "slots_allocated"),
         state_bytes=_value(group, "state_bytes"),
         mean_span=_value(group, "mean_span"),
+        solved=None if solved_at is None or not scores else sum(score >= solved_at for score in scores.values()),
+        further={name: found for name in further if (found := _mean(group.values(name, split)))},
     )
 
 
@@ -142,6 +173,8 @@ def quality_part(quality: QualityTable) -> Table:
     header = [
         "method",
         f"{quality.split} {quality.metric} ({quality.unit}) {arrow}",
+        *(["solved"] if quality.solved_at is not None else []),
+        *(f"{name} ({quality.unit})" for name in quality.further),
         "seeds",
         "alive / allocated (slots/stream)",
         "state (kB/stream)",
@@ -157,6 +190,8 @@ def quality_part(quality: QualityTable) -> Table:
         cells = [
             f"{line.group.label}{size_flag(line, quality)}{stale}",
             shown(line.score, quality.unit),
+            *([_solved(line)] if quality.solved_at is not None else []),
+            *(shown(line.further.get(name), quality.unit) for name in quality.further),
             f"{line.cells - line.failed} of {line.cells}",
             f"{number(line.slots_alive, 1)} / {number(line.slots_allocated, 1)}",
             number(None if line.state_bytes is None else line.state_bytes / 1000, 1),
@@ -166,16 +201,19 @@ def quality_part(quality: QualityTable) -> Table:
         if compared:
             cells.insert(2, difference_text(line.difference, quality.unit))
         lines.append(tuple(cells))
+    for who, value in quality.references.items():
+        lines.append((who, shown(Mean(value, None, 1), quality.unit), *["-"] * (len(header) - 2)))
     return Table(tuple(header), tuple(lines))
 
 
-def _digits(unit: str, difference: bool = False) -> int:
-    """Decimals that a metric is shown with.
+_DECIMALS = {"%": (1, 2), "rooms": (2, 2)}
+"""By unit, those of a metric and of a difference: a percentage of some 20,000 questions is not known to more than one,
+and the difference of two methods that were asked the same questions to two. Four for others."""
 
-    A percentage of some 20,000 questions is not known to more than one, and the difference of two methods that were
-    asked the same questions to two.
-    """
-    return 4 if unit != "%" else 2 if difference else 1
+
+def _digits(unit: str, difference: bool = False) -> int:
+    """Decimals that a metric is shown with."""
+    return _DECIMALS.get(unit, (4, 4))[difference]
 
 
 def shown(mean: Mean | None, unit: str) -> str:
@@ -197,6 +235,10 @@ def difference_text(difference: Difference | None, unit: str) -> str:
     return (
         text if difference.p is None else f"{text} (p {'< 0.001' if difference.p < 0.001 else f'{difference.p:.3f}'})"
     )
+
+
+def _solved(line: Line) -> str:
+    return "-" if line.solved is None else f"{line.solved} of {line.cells}"
 
 
 def number(value: float | None, digits: int) -> str:

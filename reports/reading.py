@@ -10,8 +10,9 @@ import pandas as pd
 from reports import method_settings
 from reports.groups import Group, window
 from reports.parts import Bullets, Code, Text
-from reports.quality import TOLERANCE, QualityTable, size_flag
-from reports.statistics import FEWEST
+from reports.quality import TOLERANCE, QualityTable, shown, size_flag
+from reports.references import WHO
+from reports.statistics import FEWEST, Mean
 
 _TEST_SET: Mapping[str, str] = {
     "object_collision": (
@@ -34,8 +35,10 @@ def reading(quality: QualityTable) -> Bullets:
             "may stand higher for that alone."
         )
     lines += _seeds(quality)
+    lines += _beside(quality)
+    when = "when the last world has ended" if _acts(quality) else "after a block"
     lines.append(
-        "Slots: memory per layer and stream after a block, mean over layers and the test split; alive may still be "
+        f"Slots: memory per layer and stream {when}, mean over layers and the test split; alive may still be "
         "seen by a later query, allocated take space. State: bytes that one layer carries per stream."
     )
     if any(size_flag(line, quality) for line in quality.lines):
@@ -44,6 +47,24 @@ def reading(quality: QualityTable) -> Bullets:
     if any(line.stale for line in quality.lines):
         lines.append(("Stale: made by other code than today's; ", Code("--retry stale"), " runs it again."))
     return Bullets(tuple(lines))
+
+
+def _acts(quality: QualityTable) -> bool:
+    return quality.objective == "episodes"
+
+
+def _beside(quality: QualityTable) -> list[Text]:
+    """What the scores are to be read against."""
+    lines: list[Text] = []
+    if quality.solved_at is not None:
+        at = shown(Mean(quality.solved_at, None, 1), quality.unit)
+        lines.append(
+            f"Solved: seeds with {quality.metric} of at least {at} {quality.unit}, of all that were to be run."
+        )
+    if quality.references:
+        who = "; ".join(f"{name}, {WHO[name]}" for name in quality.references)
+        lines.append(f"Beside the models, on the same test: {who}.")
+    return lines
 
 
 def _seeds(quality: QualityTable) -> list[Text]:
@@ -66,17 +87,28 @@ def _evaluation(quality: QualityTable) -> str:
     found = rows[(rows["metric"] == quality.metric) & (rows["split"] == quality.split) & rows["value"].notna()]
     if found.empty:
         return f"No cell has a {quality.split} result yet."
+    if _acts(quality) and quality.split == "validation":
+        return "Validation: the best point of each training, the likeliest action taken."
+    if _acts(quality):
+        return (
+            f"Test: {_counts(found)} episodes, the likeliest action taken, with the weights of the best validation "
+            "point; sampled: the same worlds, actions drawn as in training."
+        )
     contexts = {
-        f"blocks of {context.get('block_length')} tokens, {context.get('evaluation_batch_size')} rows"
+        f"blocks of {context['block_length']} tokens, {context.get('evaluation_batch_size')} rows"
         for context in found["context"]
-        if isinstance(context, dict)
+        if isinstance(context, dict) and "block_length" in context
     }
-    how = "; ".join(sorted(contexts))
+    how = "".join(f"; {context}" for context in sorted(contexts))
     if quality.split == "validation":
-        return f"Validation: the best point of each training; {how}."
-    counts = sorted({int(n) for n in found["n"].dropna()})
-    over = " or ".join(f"{n:,}" for n in counts)
-    return f"Test: the whole split ({over} scored positions), with the weights of the best validation point; {how}."
+        return f"Validation: the best point of each training{how}."
+    over = _counts(found)
+    return f"Test: the whole split ({over} scored positions), with the weights of the best validation point{how}."
+
+
+def _counts(rows: pd.DataFrame) -> str:
+    """How many positions or episodes the rows are made of."""
+    return " or ".join(f"{n:,}" for n in sorted({int(n) for n in rows["n"].dropna()}))
 
 
 def _training(groups: Sequence[Group]) -> str:

@@ -23,7 +23,14 @@ CARDS: dict[str, dict[str, Any]] = {
     "tasks": {
         "enwik8": {"title": "enwik8", "metric": "bpb", "unit": "bits/byte", "higher_is_better": False},
         "object_collision": {"title": "Objects", "metric": "error", "unit": "%", "higher_is_better": False},
-        "corridor": {"title": "Corridor", "metric": "success", "unit": "share", "higher_is_better": True},
+        "corridor": {
+            "title": "Corridor",
+            "metric": "success",
+            "unit": "%",
+            "higher_is_better": True,
+            "objective": "episodes",
+            "solved": 0.9,
+        },
     },
 }
 LABELS = {"enwik8": "enwik8-4M", "corridor": "corridor", "object_collision": "object_collision"}
@@ -68,6 +75,8 @@ class Stored:
     """Of a cell that is not ok."""
     validation: float | None = None
     """The task's metric on validation, likewise."""
+    scores: tuple[Row, ...] = ()
+    """What else the task measured."""
 
 
 def study(folder: Path, results: list[Stored]) -> Path:
@@ -83,7 +92,7 @@ def study(folder: Path, results: list[Stored]) -> Path:
             ]
             if stored.validation is not None:
                 rows.append(Row(card["metric"], stored.validation, card["unit"], "validation", context=context))
-            rows += [Row(name, value, "", "test") for name, value in stored.figures.items()]
+            rows += [*stored.scores, *(Row(name, value, "", "test") for name, value in stored.figures.items())]
         result = Result(
             stored.spec.id,
             stored.status,

@@ -233,3 +233,18 @@ def test_published_figures_are_the_specifications(checkout: Path) -> None:
     frame = published.figures()
     assert not frame[["task", "method", "metric", "value", "unit", "setting", "source"]].isna().any().any()
     assert not frame.duplicated(["task", "method", "metric", "split", "setting"]).any()
+
+
+def test_of_agents_it_says_that_a_step_is_an_episode_and_memory_begins_empty(tmp_path: Path) -> None:
+    spec = stored.spec("transformer_xl", task="corridor")
+    stored.study(tmp_path / "s", [stored.Stored(spec, 50.0)])
+    rows = [Row("time_per_batch", 20.0, "ms", "train", 30), Row("memory_peak", 4e6, "bytes", "train")]
+    code = clock_fingerprint(spec.to_json())
+    clock_file.write(
+        tmp_path / "s", ClockFile("corridor", {}, [Clocked(spec.id, code, "ok", rows=rows)], FACTS, "now", 1)
+    )
+    text, _ = build_report(tmp_path / "s")
+    assert "with memory empty where an episode begins, all episodes until the horizon" in text
+    assert "one training step (an episode of every world and learning from it in blocks: forward, backward" in text
+    assert "Evaluation: over an episode of every world, acting alone." in text
+    assert "with memory full" not in text

@@ -88,8 +88,8 @@ def test_columns_name_their_units(page: str) -> None:
         "parameters",
     ]
     assert stored.line_of(stored.section(page, "corridor"), "method")[1:3] == [
-        "test success (share) ↑",
-        "difference to Transformer-XL (share)",
+        "test success (%) ↑",
+        "difference to Transformer-XL (%)",
     ]
 
 
@@ -110,7 +110,7 @@ def test_best_comes_first_whichever_end_is_better(page: str) -> None:
         TITLES[name] for name in ("adaptive_span", "expire_span", "transformer_xl", "compressive")
     ]
     assert methods(stored.section(page, "corridor")) == [TITLES[name] for name in ("transformer_xl", "expire_span")]
-    assert stored.line_of(stored.section(page, "corridor"), "Expire-Span")[2].startswith("-0.3000")
+    assert stored.line_of(stored.section(page, "corridor"), "Expire-Span")[2].startswith("-0.30 ")
 
 
 def test_memory_is_in_slots_and_in_thousands_of_bytes(page: str) -> None:

@@ -38,7 +38,9 @@ def study(folder: Path) -> Path:
     assert isinstance(made, Path)
     for result in results:
         manifest.cell_folder(made, result.spec.id).append(
-            {"step": step, "metric": "loss", "value": 3.0 / step, "split": "train", "seconds": 1.0} for step in (1, 2)
+            {"step": step, "metric": metric, "value": 3.0 / step, "split": "train", "seconds": 1.0}
+            for step in (1, 2)
+            for metric in ("loss", "reward")
         )
     rows = [Row("time_per_batch", 20.0, "ms", "train", 30, 19.0, 20.0, 21.0), Row("memory_peak", 4e6, "bytes", "train")]
     timed = [Clocked(results[0].spec.id, "code", "ok", rows=rows)]
