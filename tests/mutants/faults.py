@@ -197,7 +197,7 @@ METHODS = (
     ),
     Fault(
         "spans are not clamped after a step",
-        "tasks/stream_module.py",
+        "tasks/task_module.py",
         "wrapped.zero_grad()\n        self.model.after_step()",
         "wrapped.zero_grad()",
         "tests/tasks/test_stream_training.py::test_spans_are_kept_in_range_after_each_step",
@@ -294,14 +294,14 @@ TASKS = (
     ),
     Fault(
         "memory is lost on resume",
-        "tasks/stream_module.py",
-        "self.carried = map_state(carried, lambda tensor: tensor.to(self.device))",
-        "self.carried = None",
+        "tasks/task_module.py",
+        'carried = self._loaded["carried"][self.global_rank]',
+        "carried = None",
         _STOPPED,
     ),
     Fault(
         "the stream begins again on resume",
-        "tasks/stream_module.py",
+        "tasks/task_module.py",
         "return self.position if self._loaded is None else",
         "return self.position if True else",
         _STOPPED,
@@ -315,7 +315,7 @@ TASKS = (
     ),
     Fault(
         "the optimiser begins again on resume",
-        "tasks/stream_module.py",
+        "tasks/task_module.py",
         '        self._optimiser().load_state_dict(self._loaded["optimiser"])\n',
         "",
         _STOPPED,
@@ -463,8 +463,8 @@ CLOCK = (
     Fault(
         "in the Trainer, rows whose text ends are timed with an empty memory",
         "bench/clock/through_trainer.py",
-        "data = UnbrokenData(parts.task, parts.task_settings, parts.train, spec.seed)",
-        "data = parts.data",
+        "kind = UnbrokenData",
+        "kind = StreamData",
         f"{_CLOCK}/test_rounds.py::test_inside_the_trainer_a_row_whose_text_ends_goes_on_with_its_memory_full",
     ),
     Fault(
@@ -717,4 +717,181 @@ KERNELS = (
     ),
 )
 
-FAULTS = METHODS + KERNELS + TASKS + CELLS + CLOCK + REPORTS
+_WORLDS = "tests/tasks/test_worlds.py"
+_ACTING = "tests/tasks/test_acting.py"
+_COPY = "tests/tasks/test_long_copy.py"
+_TURNS = "tests/tasks/test_instruction.py"
+_TEXT = "tests/tasks/test_text_stream.py"
+_PORTAL = f"{_WORLDS}::test_portals_follow_the_rules[small_portals]"
+
+WORLDS = (
+    Fault(
+        "a second mistake in a room is forgiven",
+        "tasks/portal_worlds.py",
+        "(wrong & (self._here(self.mistakes) >= 2))",
+        "(wrong & (self._here(self.mistakes) >= 3))",
+        _PORTAL,
+    ),
+    Fault(
+        "a mistake leads back one room and not to the first",
+        "tasks/portal_worlds.py",
+        "torch.where(wrong, 0, self.room))",
+        "torch.where(wrong, (self.room - 1).clamp(min=0), self.room))",
+        _PORTAL,
+    ),
+    Fault(
+        "a room is worth something each time it is passed",
+        "tasks/portal_worlds.py",
+        "first = right & (self.room == self.passed)",
+        "first = right",
+        _PORTAL,
+    ),
+    Fault(
+        "the wrong door of a corridor is worth something",
+        "tasks/corridor_worlds.py",
+        "right = ends & (taken == self.object)",
+        "right = ends & (taken >= 0)",
+        f"{_WORLDS}::test_oracle_and_reactive_policy_score_what_they_should_in_corridors",
+    ),
+    Fault(
+        "the right door of a corridor is always the upper one",
+        "tasks/corridor_worlds.py",
+        "upper = uniform(key, 3, 1)[:, 0] < 0.5",
+        "upper = uniform(key, 3, 1)[:, 0] < 1.5",
+        f"{_WORLDS}::test_a_corridor_step_by_step",
+    ),
+    Fault(
+        "a world draws by its place in the batch",
+        "tasks/world_draws.py",
+        "number = torch.arange(first, first + count, device=device)",
+        "number = torch.arange(count, device=device)",
+        f"{_WORLDS}::test_a_world_is_the_same_in_a_batch_and_alone[corridors]",
+    ),
+    Fault(
+        "an episode's end has the value of what follows",
+        "tasks/actor_critic.py",
+        "following = functional.pad(played.value[:, 1:], (0, 1)) * going_on",
+        "following = functional.pad(played.value[:, 1:], (0, 1))",
+        f"{_ACTING}::test_advantages_are_the_sums_that_define_them",
+    ),
+    Fault(
+        "steps after an episode's end are learned from",
+        "tasks/actor_critic.py",
+        "mask = alive[:, part]",
+        "mask = alive[:, part] | True",
+        f"{_ACTING}::test_gradients_are_those_of_the_loss_over_all_steps_at_once",
+    ),
+    Fault(
+        "learning's memory begins anew with each block",
+        "tasks/actor_critic.py",
+        "        state = output.state\n        yield part, output",
+        "        yield part, output",
+        f"{_ACTING}::test_learning_reads_the_probabilities_that_acting_had[corridor-transformer_xl-reference]",
+    ),
+    Fault(
+        "the entropy bonus does not fall",
+        "tasks/actor_critic.py",
+        "return self.entropy * (1 - 0.9",
+        "return self.entropy * (1 - 0.0",
+        f"{_ACTING}::test_the_entropy_bonus_falls_to_a_tenth",
+    ),
+    Fault(
+        "the symbols before the marks are copied",
+        "tasks/copy_episodes.py",
+        "place = np.arange(self.n_max) + marks * copied.cumsum(1)",
+        "place = np.arange(self.n_max) + marks * (copied.cumsum(1) - copied)",
+        f"{_COPY}::test_selective_copies_the_symbols_behind_marks[16-16-2]",
+    ),
+    Fault(
+        "one piece of text repeats the one before",
+        "tasks/copy_episodes.py",
+        'return Piece(token[inside], item[inside], distance[inside], kind), {"piece": np.array(number + 1)}',
+        'return Piece(token[inside], item[inside], distance[inside], kind), {"piece": np.array(number)}',
+        f"{_TEXT}::test_a_row_does_not_repeat_itself[copies]",
+    ),
+    Fault(
+        "what was cancelled is carried out",
+        "tasks/instruction_world.py",
+        "if fate == _CARRY_OUT:",
+        "if fate in (_CARRY_OUT, _CANCELLED):",
+        f"{_TURNS}::test_every_answer_is_what_a_reader_would_say[settings0]",
+    ),
+    Fault(
+        "short delays are as probable as long ones",
+        "tasks/instruction_world.py",
+        "delay = int(math.exp(draws[6] * math.log(rules.max_delay + 1)))",
+        "delay = 1 + int(draws[6] * rules.max_delay)",
+        f"{_TURNS}::test_delays_are_log_uniform_and_fates_as_probable_as_asked_for",
+    ),
+    Fault(
+        "answers are scored before memory is full",
+        "tasks/text_stream.py",
+        "& (first > stream.unscored)",
+        "& (first >= 0)",
+        f"{_TEXT}::test_answers_are_scored_whole_behind_the_unscored_and_before_the_end[copies]",
+    ),
+    Fault(
+        "an answer counts that is right in its first word alone",
+        "tasks/answers.py",
+        "wrong = torch.bincount(number, weights=1.0 - right, minlength=count)",
+        "wrong = 1.0 - right[first]",
+        f"{_TURNS}::test_answers_are_right_in_every_word_or_wrong",
+    ),
+)
+
+_STEP = f"{_CLOCK}/test_episode_workload.py"
+_BESIDE = "tests/reports/test_references.py"
+
+AROUND_WORLDS = (
+    Fault(
+        "a method's own loss counts once per block of an episode",
+        "tasks/actor_critic.py",
+        "+ share * output.aux_loss",
+        "+ output.aux_loss",
+        f"{_ACTING}::test_a_methods_own_loss_is_its_mean_over_tokens_in_blocks_of_any_length[1]",
+    ),
+    Fault(
+        "what a row never said is asked of it",
+        "tasks/text_stream.py",
+        "& (source >= 0)",
+        "& (source >= -(10**9))",
+        f"{_TEXT}::test_nothing_is_asked_that_was_said_before_a_rows_first_token[copies]",
+    ),
+    Fault(
+        "the step of an agent that succeeds is shorter",
+        "tasks/actor_critic.py",
+        "while worlds.time < worlds.horizon if whole else not bool(worlds.ended.all()):",
+        "while not bool(worlds.ended.all()):",
+        f"{_STEP}::test_a_step_is_timed_until_the_horizon_however_soon_worlds_end",
+    ),
+    Fault(
+        "the steps of worlds that have ended count among an agent's spans",
+        "bench/evaluation.py",
+        "self.record.tokens.append(pl_module.alive.cpu())",
+        "self.record.tokens.append(torch.ones_like(pl_module.alive).cpu())",
+        "tests/bench/test_all_tasks.py::test_an_agent_is_evaluated_again_as_it_was_tested_and_with_other_spans",
+    ),
+    Fault(
+        "solved is a share of a hundred, whatever the best possible is",
+        "reports/references.py",
+        'ceiling = found.get("oracle", 100.0 if card["unit"] == "%" else None)',
+        'ceiling = 100.0 if card["unit"] == "%" else None',
+        f"{_BESIDE}::test_references_stand_below_the_models_and_solved_is_a_share_of_what_the_oracle_scores",
+    ),
+    Fault(
+        "the figure by distance shows a sweep its test",
+        "reports/by_distance.py",
+        'if quality.split != "test":',
+        'if quality.split == "":',
+        f"{_BESIDE}::test_a_sweep_has_no_figure_of_the_test",
+    ),
+    Fault(
+        "an agent without memory stands in a table of its own",
+        "reports/groups.py",
+        'if not (acts and key == "block_length")',
+        'if key != ""',
+        f"{_BESIDE}::test_agents_that_learn_in_blocks_of_other_lengths_share_a_table",
+    ),
+)
+
+FAULTS = METHODS + KERNELS + TASKS + WORLDS + AROUND_WORLDS + CELLS + CLOCK + REPORTS
