@@ -27,13 +27,17 @@ class Group:
     """All seeds of one method with one set of settings on one task.
 
     Args:
-        label: title, variant, and the settings that tell it from another group of the same name.
+        label: title, variant, window, and the settings that tell it from another group of the same name.
+        name: title and variant.
+        position: its place in the study, from 0.
         spec: the settings of its cells, but for what `_APART` lists.
         rows: its part of the study's table.
         comparison: the settings that all lines of its table have in common, by dotted key.
     """
 
     label: str
+    name: str
+    position: int
     task_label: str
     method: str
     spec: dict[str, Any]
@@ -63,16 +67,22 @@ def groups(table: pd.DataFrame) -> list[Group]:
     by_settings: dict[str, list[str]] = {}
     for cell in table["cell"].drop_duplicates():
         by_settings.setdefault(json.dumps(_computed(specs[cell]), sort_keys=True), []).append(cell)
-    found = []
+    found: list[Group] = []
     for cells in by_settings.values():
         spec = _computed(specs[cells[0]])
         title = table.attrs["titles"]["methods"].get(spec["method"], {}).get("title", spec["method"])
-        variant = [*spec["variant"].split("+"), _window(spec)]
-        label = f"{title} ({', '.join(filter(None, variant))})" if any(variant) else title
+        name = _with_variant(title, spec["variant"].split("+"))
+        label = _with_variant(title, [*spec["variant"].split("+"), _window(spec)])
         rows = table[table["cell"].isin(cells)]
         acts = table.attrs["titles"]["tasks"].get(spec["task"], {}).get("objective") == "episodes"
-        found.append(Group(label, spec["task_label"], spec["method"], spec, rows, _comparison(spec, acts)))
+        found.append(
+            Group(label, name, len(found), spec["task_label"], spec["method"], spec, rows, _comparison(spec, acts))
+        )
     return [_told_apart(group, found) for group in found]
+
+
+def _with_variant(title: str, variant: Sequence[str]) -> str:
+    return f"{title} ({', '.join(filter(None, variant))})" if any(variant) else title
 
 
 def window(spec: Mapping[str, Any]) -> int | None:

@@ -11,6 +11,7 @@ from reports import method_settings
 from reports.efficiency import efficiency_table
 from reports.efficiency_part import efficiency_parts
 from reports.groups import Group, comparisons, groups
+from reports.overview import overview
 from reports.parts import Bullets, Code, Figure, Heading, Paragraph, Part, Table, Text
 from reports.quality import QualityTable, quality_part, quality_table
 from reports.reading import reading
@@ -60,6 +61,9 @@ def page(
         contexts: what there is of controlled comparisons against context.
     """
     parts: list[Part] = [Heading(1, table.attrs["study"]), *_about(table, tables)]
+    all_tasks = overview(tables)
+    if all_tasks is not None:
+        parts += [Heading(2, "All tasks"), all_tasks, Paragraph(("What each figure is stands with its task below.",))]
     for quality, drawn in zip(tables, figures, strict=True):
         parts += [Heading(2, quality.heading), quality_part(quality), reading(quality)]
         efficiency = efficiency_table(quality)

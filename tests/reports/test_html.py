@@ -79,7 +79,7 @@ def tables_of(markdown: str) -> list[list[list[str]]]:
 def test_its_tables_are_those_of_the_markdown_page(built: tuple[str, str, list[Path]], page: Any) -> None:
     shown = [[[text.replace("\N{NO-BREAK SPACE}", " ") for text in line] for line in table] for table in page.tables]
     assert shown == tables_of(built[0])
-    assert len(shown) == 4, "two of quality, one of time and memory, one of failures"
+    assert len(shown) == 5, "one of all tasks, two of quality, one of time and memory, one of failures"
 
 
 def test_it_is_well_formed_and_needs_nothing_beside_itself(page: Any) -> None:
@@ -137,7 +137,7 @@ def test_contents_lead_to_every_section_and_addresses_are_distinct(page: Any) ->
     assert len(ids) == len(set(ids))
     sections = [tag.attributes["id"] for tag in page.named("h2")]
     assert [tag.attributes["href"] for tag in page.named("a")] == [f"#{name}" for name in sections]
-    assert len(sections) == 4, "two comparisons, failures, damaged files"
+    assert len(sections) == 5, "all tasks, two comparisons, failures, damaged files"
 
 
 def test_a_page_of_few_sections_has_no_contents(tmp_path: Path) -> None:
