@@ -115,6 +115,7 @@ def test_contexts_take_turns_with_one_number_of_slots_alive(tmp_path: Path, caps
     assert kept["rows"][1]["time_to_first"] == second["time_to_first"]
 
 
+@pytest.mark.slow
 def test_a_plugins_impl_that_is_wrong_has_an_error_and_no_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
