@@ -68,6 +68,8 @@ def draw(quality: QualityTable, looks: Mapping[str, Look]) -> Figure | None:
             axes.fill_between(x, low, high, color=looks[label].colour, alpha=0.15, linewidth=0)
     if metric == quality.metric:  # of the same questions
         levels(axes, quality.references)
+    if quality.unit == "%" and axes.get_ylim()[1] < 1:  # where nobody has got anything right
+        axes.set_ylim(0, 10)
     if along.powers:
         axes.set_xscale("log", base=2)
     names = {_middle(ends, along): _text(*ends) for points in curves.values() for ends in points}

@@ -1,4 +1,4 @@
-"""What the Lightning modules of all tasks share: optimiser, clipping, the learning curve, and exact resume.
+"""What the Lightning modules of all tasks share: optimiser, clipping, learning curve, evaluation, and exact resume.
 
 A step's randomness comes from (seed, step). What a run would need to go on exactly is `resume_state`: weights,
 optimiser, the position consumed, what is carried from step to step, the step.
@@ -7,6 +7,7 @@ optimiser, the position consumed, what is carried from step to step, the step.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any, cast
@@ -25,7 +26,7 @@ class Diverged(RuntimeError):
     """The loss is no longer finite."""
 
 
-class TaskModule(pl.LightningModule):
+class TaskModule(pl.LightningModule, ABC):
     """Trains a model and scores whole splits; what a step and an evaluated batch are, its subclasses say.
 
     Args:
@@ -141,9 +142,9 @@ class TaskModule(pl.LightningModule):
         """Begins an evaluation."""
         self.scorer, self._of_batches = self.new_scorer(), []
 
+    @abstractmethod
     def evaluate(self, batch: Any) -> dict[str, float]:
         """Scores a batch; returns what memory holds after it, and what the layers say of themselves."""
-        raise NotImplementedError
 
     def on_validation_epoch_start(self) -> None:
         self.new_evaluation()

@@ -18,11 +18,11 @@ class TrainSettings:
     """Budget, batch, optimiser and schedule. Budgets are in steps, never in seconds."""
 
     steps: int = 1000
-    """Training steps; one step reads one block of every row."""
+    """Training steps; one step reads one block of every row, or in an acting task plays an episode of every world."""
     batch_size: int = 32
-    """B, rows read side by side, over all devices."""
+    """B, rows read, or worlds acted in, side by side; over all devices."""
     block_length: int = 64
-    """T, tokens that a row advances by in one step."""
+    """T, tokens that a row advances by in one step; in an acting task, steps that are learned from at a time."""
     accumulation: int = 1
     """Groups of rows whose gradients are added up before a step; every row keeps its own memory."""
     optimiser: Literal["adam", "adamw", "adagrad"] = "adam"
