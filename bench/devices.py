@@ -81,3 +81,17 @@ def _number(name: str) -> str | None:
         if uuid and uuid[1].startswith(name):
             return number
     return None
+
+
+def at_a_time(accelerator: str, threads: int) -> int:
+    """How many processes of so many CPU threads have room beside each other on one device: one on a GPU.
+
+    Args:
+        accelerator: ``trainer.accelerator``; threads: of each process.
+    """
+    return max(1, cores() // threads) if device_type(accelerator) == "cpu" else 1
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

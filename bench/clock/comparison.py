@@ -1,8 +1,8 @@
 """Controlled comparisons: every method at the same context and share of living memories, on untrained weights.
 
 What training would decide (how much is remembered) is set here, so that cost can be read as a function of it. All
-entries of one context take turns with each other, or, if asked, those of all contexts; their memory is measured one
-after the other.
+entries of one context take turns with each other, or, if asked, those of all contexts; their memory is measured
+afterwards.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 from bench.clock import ratios
 from bench.clock.contestant import Failure, Order
 from bench.clock.phase import BASELINE
-from bench.clock.rounds import Timed, ask, run
+from bench.clock.rounds import Timed, ask_each, run
 from bench.clock.settings import ClockSettings
+from bench.devices import at_a_time
 from bench.spec import CellSpec
 from bench.store.statuses import Status
 from models.backbone import BackboneSettings
@@ -280,19 +281,22 @@ def _side_by_side(
         if entry.method == BASELINE and entry.name in timed
     }
     what = {"step": "train memory", "layer": "layer memory", "token": "token memory"}[shape.scope]
+    passes = {
+        entry.name: Order(orders[entry.name].spec, what, alive=entry.alive) for entry in asked if entry.name in orders
+    }
+    room = at_a_time(shape.accelerator, shape.threads)
+    memory = ask_each(passes, room, lambda name: tell(f"memory: {name}"))
     found = []
     for entry in asked:
         if entry.name in refused:
             found.append(_compared(entry, None, refused[entry.name]))
             continue
-        tell(f"memory: {entry.name}")
-        memory = ask(Order(orders[entry.name].spec, what, alive=entry.alive))
         reference = None if entry.impl == "reference" else timed.get(replace(entry, impl="reference").name)
         there = [one for (context, _), one in baselines.items() if context == entry.context]
         baseline = baselines.get((entry.context, entry.impl), there[-1] if there else None)
         first = _at_first_context(entry, asked)
         alike = None if first is None or first is entry else timed.get(first.name)
-        found.append(_compared(entry, timed[entry.name], memory, baseline, reference, alike))
+        found.append(_compared(entry, timed[entry.name], memory[entry.name], baseline, reference, alike))
     return found
 
 

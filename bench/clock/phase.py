@@ -16,9 +16,9 @@ from typing import Any
 
 from bench.clock import ratios
 from bench.clock.contestant import Failure, Order
-from bench.clock.rounds import Timed, ask, run
+from bench.clock.rounds import Timed, ask_each, run
 from bench.clock.settings import ClockSettings
-from bench.devices import device_name
+from bench.devices import at_a_time, device_name
 from bench.executors import fork_server
 from bench.executors.device_lock import DeviceLock
 from bench.spec import CellSpec
@@ -35,6 +35,8 @@ TRAINER = f"{BASELINE} in Lightning's Trainer"
 _PASSING = (Status.ERROR, Status.TIMEOUT)
 """Of what may be gone the next time. What did not fit into memory will not fit then either."""
 _EXPECTED = (Status.OK, Status.UNSUPPORTED)
+_PASSES = {"train": "train memory", "validation": "evaluation memory"}
+"""The memory passes of a method, by the split of the rows that come of them."""
 
 
 def clock_study(
@@ -171,15 +173,17 @@ def _measure(
         baseline = next(spec for spec in specs if spec.expression == BASELINE)
         orders[TRAINER] = _order(study_dir, baseline, "trainer", settings)
     timed = run(orders, settings, lambda line: tell(f"{label}: time: {line}"))
-    methods = []
-    for spec in specs:
-        tell(f"{label}: memory: {spec.expression}")
-        memory = {
-            split: ask(_order(study_dir, spec, what, settings))
-            for split, what in (("train", "train memory"), ("validation", "evaluation memory"))
-        }
-        methods.append(_clocked(spec, codes[spec.id], timed, memory))
-    return methods
+    passes = {
+        f"{spec.expression}, {split}": _order(study_dir, spec, what, settings)
+        for spec in specs
+        for split, what in _PASSES.items()
+    }
+    room = at_a_time(str(specs[0].trainer.get("accelerator", "auto")), specs[0].threads)
+    found = ask_each(passes, room, lambda name: tell(f"{label}: memory: {name}"))
+    return [
+        _clocked(spec, codes[spec.id], timed, {split: found[f"{spec.expression}, {split}"] for split in _PASSES})
+        for spec in specs
+    ]
 
 
 def _order(study_dir: Path, spec: CellSpec, what: str, settings: ClockSettings) -> Order:

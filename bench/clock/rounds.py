@@ -6,6 +6,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -128,13 +129,40 @@ class Contestant:
         return Failure(Status.ERROR, f"its process ended without an answer (exit code {code})")
 
 
-def ask(order: Order) -> Any:
-    """Runs a process for its one answer."""
-    contestant = Contestant(order, KernelKills())
+def ask(order: Order, kernel_kills: KernelKills | None = None) -> Any:
+    """Runs a process for its one answer; with `kernel_kills` where others run beside it."""
+    contestant = Contestant(order, kernel_kills or KernelKills())
     try:
         return contestant.start()
     finally:
         contestant.stop()
+
+
+def ask_each(
+    orders: Mapping[str, Order], at_a_time: int, tell: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Runs a process for each order's one answer; nothing may be timed meanwhile.
+
+    Args:
+        orders: what each is to hold.
+        at_a_time: how many processes there may be at once. One that did not fit beside the others is run again alone.
+        tell: called with a name when its process begins.
+
+    Returns:
+        each one's answer, a Failure among them.
+    """
+    kernel_kills = KernelKills()
+
+    def one(name: str) -> Any:
+        tell(name)
+        return ask(orders[name], kernel_kills)
+
+    with ThreadPoolExecutor(at_a_time) as pool:
+        answers = dict(zip(orders, pool.map(one, orders), strict=True))
+    for name, answer in answers.items():
+        if at_a_time > 1 and isinstance(answer, Failure) and answer.status is Status.OOM:
+            answers[name] = one(name)
+    return answers
 
 
 def run(

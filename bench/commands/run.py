@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bench import presets
 from bench.command_line import add_plugin_flag
 from bench.commands.status import summary
+from bench.devices import cores
 from bench.report import ReportError, build_report, report_page
 from bench.store.statuses import RETRIED
 from bench.study_preset import DEFAULT, preset_of
@@ -199,8 +200,7 @@ def default_jobs(cells: Sequence[CellSpec]) -> int:
     if not on_cpu and (torch.cuda.is_available() or torch.backends.mps.is_available()):
         # The executor gives a cell that wants one GPU one of its own.
         return torch.cuda.device_count() or 1 if all(cell.trainer["devices"] == 1 for cell in cells) else 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(len(cells), cores // max(cell.threads for cell in cells)))
+    return max(1, min(len(cells), cores() // max(cell.threads for cell in cells)))
 
 
 def _words(flag: str, text: str | None) -> list[str] | None:

@@ -251,15 +251,15 @@ def test_ratios_are_to_transformer_xl_at_the_same_context(monkeypatch: pytest.Mo
         }
 
     monkeypatch.setattr(comparison, "run", run)
-    monkeypatch.setattr(
-        comparison,
-        "ask",
-        lambda order: (
-            Failure(Status.OOM, "out of memory")
-            if order.spec["method"] == "expire_span" and order.alive == 1.0
-            else {"static": 1.0, "extra": 2.0, "peak": 3.0}
-        ),
-    )
+    passed = {"static": 1.0, "extra": 2.0, "peak": 3.0}
+
+    def ask_each(orders: dict[str, Any], *_: Any) -> dict[str, Any]:
+        return {
+            name: Failure(Status.OOM, "out of memory") if order.spec["method"] == "expire_span" else passed
+            for name, order in orders.items()
+        }
+
+    monkeypatch.setattr(comparison, "ask_each", ask_each)
     asked = entries(["transformer_xl", "expire_span"], ["auto"], [64, 128], [1.0], block=16)
     found = compare(asked, Shape(block=16), ClockSettings(rounds=3))
     for xl, expire in (found[:2], found[2:]):
@@ -302,7 +302,8 @@ def test_a_ratio_between_contexts_is_to_what_was_asked_for_alike(
         return {name: Timed(ready, [Turn([times[name]] * 2, 44.0, {})] * 6) for name in orders}
 
     monkeypatch.setattr(comparison, "run", run)
-    monkeypatch.setattr(comparison, "ask", lambda order: {"static": 1.0, "extra": 2.0, "peak": 3.0})
+    passed = {"static": 1.0, "extra": 2.0, "peak": 3.0}
+    monkeypatch.setattr(comparison, "ask_each", lambda orders, *_: {name: passed for name in orders})
     found = compare(asked, Shape(block=16), ClockSettings(rounds=6), together=True)
     assert rounds == [set(times)], "all in the same rounds"
     names = {f"{one.context}, {one.remembers}": entry.name for one, entry in zip(found, asked, strict=True)}

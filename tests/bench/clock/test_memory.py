@@ -10,7 +10,7 @@ import pytest
 from bench.cell import build_parts
 from bench.clock import memory
 from bench.clock.contestant import Failure, Order
-from bench.clock.rounds import ask
+from bench.clock.rounds import ask, ask_each
 from models.registry import METHODS, load_file
 
 tiny = load_file(Path(__file__).with_name("tiny_cells.py"))
@@ -35,6 +35,34 @@ def test_two_processes_measure_the_same_to_the_byte(text: str) -> None:
         assert first[name] == second[name]
     assert first["extra"] == first["peak"] - first["static"] > 0
     assert first["resident"] > first["peak"]
+
+
+@pytest.mark.slow
+def test_passes_beside_each_other_measure_what_they_do_alone(text: str) -> None:
+    orders = {
+        name: Order(tiny.spec(text, name).to_json(), "train memory") for name in ("transformer_xl", "expire_span")
+    }
+    alone, beside = ask_each(orders, 1), ask_each(orders, 2)
+    assert list(beside) == list(orders)
+    for name in orders:
+        for figure in ("static", "peak", "extra"):
+            assert beside[name][figure] == alone[name][figure]
+    assert alone["transformer_xl"]["peak"] != alone["expire_span"]["peak"]
+
+
+@pytest.mark.slow
+def test_a_pass_that_does_not_fit_beside_another_is_run_again_alone(text: str, tmp_path: Path) -> None:
+    probe, lock = tiny.write_probe(tmp_path), str(tmp_path / "lock")
+
+    def order(**settings: Any) -> Order:
+        return Order(
+            tiny.spec(text, "probe", probe, layers=1, settings={**settings, "lock": lock}).to_json(), "train memory"
+        )
+
+    told: list[str] = []
+    answers = ask_each({"other": order(seconds=0.5), "large": order(seconds=0.3, deed="alone", at=2)}, 2, told.append)
+    assert all(isinstance(answer, dict) for answer in answers.values()), answers
+    assert sorted(told) == ["large", "large", "other"]
 
 
 def count(cell: Any) -> tuple[int, int]:
