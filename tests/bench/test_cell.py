@@ -125,6 +125,7 @@ def test_the_best_point_is_the_lowest_or_the_highest_as_the_task_says(
     assert bits_per_byte(spec, saved["model"], "validation")[0] == pytest.approx(wanted, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_killed_cell_remembers_its_best_point(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "whole").mkdir()
     whole_spec, whole = make_cell(tmp_path / "whole")

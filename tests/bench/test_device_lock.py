@@ -239,6 +239,7 @@ def test_a_cell_in_this_process_waits_while_the_clock_measures(tmp_path: Path, m
     assert not waits("have_alone", "cpu")
 
 
+@pytest.mark.slow
 def test_a_cell_waits_while_the_clock_measures_and_its_time_begins_then(tmp_path: Path) -> None:
     clock = DeviceLock("cpu")
     clock.have_alone()

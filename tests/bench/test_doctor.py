@@ -16,6 +16,7 @@ from bench.commands import doctor
 from tasks import data_files
 
 
+@pytest.mark.slow
 def test_lines_and_json_say_the_same_and_the_exit_code_follows(checkout: Path) -> None:
     line = [sys.executable, "-m", "bench", "doctor"]
     ended = subprocess.run(line, cwd=checkout, capture_output=True, text=True, timeout=120)

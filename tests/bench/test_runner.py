@@ -53,6 +53,7 @@ def test_cells_that_are_asked_for_later_join_the_study(tmp_path: Path) -> None:
         assert study.starts() == {"a": 1, "b": 1}
 
 
+@pytest.mark.slow
 def test_retry_runs_what_it_names_and_keeps_what_it_replaces(tmp_path: Path) -> None:
     cells = [
         ("fine", {}),

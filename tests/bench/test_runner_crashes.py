@@ -135,6 +135,7 @@ def test_two_runners_run_every_cell_once_and_both_report_all(tmp_path: Path) -> 
         assert {study.folder(name).result().attempt for name, _ in cells} == {1}
 
 
+@pytest.mark.slow
 def test_two_runners_retry_every_cell_once(tmp_path: Path) -> None:
     cells = [(f"cell{number}", {"deed": "raise", "pause": 0.05}) for number in range(4)]
     with toys.toy_study(tmp_path / "study", cells) as study:
@@ -148,6 +149,7 @@ def test_two_runners_retry_every_cell_once(tmp_path: Path) -> None:
             assert study.folder(name).result().attempt == study.starts()[name]
 
 
+@pytest.mark.slow
 def test_a_runner_takes_over_the_cells_of_one_that_dies(tmp_path: Path) -> None:
     cells = [("a", {"steps": 16, "pause": 0.1}), ("b", {})]
     with toys.toy_study(tmp_path / "study", cells) as study:

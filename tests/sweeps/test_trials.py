@@ -37,6 +37,7 @@ def test_trials_are_cells_of_a_study_and_the_best_is_told(tmp_path: Path) -> Non
         assert not any(start["optuna"] for start in sweep.starts())
 
 
+@pytest.mark.slow
 def test_trials_is_the_total_over_all_runs(tmp_path: Path) -> None:
     with toys.toy_sweep(tmp_path / "sweep", parameters=RANGE) as sweep:
         first = sweep.run(trials=2)["counts"]["complete"]
@@ -149,6 +150,7 @@ def test_pruning_is_finished_where_its_worker_was_killed(tmp_path: Path) -> None
         assert len(sweep.starts()) == starts, "it is not trained any further"
 
 
+@pytest.mark.slow
 def test_failed_trials_say_why_and_the_sweep_goes_on(tmp_path: Path) -> None:
     parameters = {**RANGE, "train.deed": {"choices": ["", "oom", "diverged", "error"]}}
     with toys.toy_sweep(tmp_path / "sweep", parameters=parameters, trials=8, jobs=2, seed=2) as sweep:
