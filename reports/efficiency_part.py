@@ -80,7 +80,7 @@ def _reading(efficiency: EfficiencyTable, theirs: bool) -> Bullets:
     else:
         state, step, evaluated = "with memory full", "forward, backward, clip, optimiser", "a validation block"
     said: list[Text] = [
-        f"Measured on {where}, after training, at the spans it has reached, {state}; one process at a time.",
+        f"Measured on {where}, after training, at the spans it has reached, {state}; timed one process at a time.",
         f"Time: one training step ({step}) outside the Trainer, median [20th, 80th "
         f"percentile] of {counts[0]}{f' to {counts[-1]}' if counts[1:] else ''} steps."
         if counts

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.data import md5_of
+from bench.devices import cores
 from bench.store.provenance import cpu_name, driver_version, git_state
 from models.checkout import CHECKOUT
 from models.errors import SettingsError
@@ -155,7 +156,7 @@ def check_device() -> Check:
 
 
 def check_cores() -> Check:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = cores()
     load = os.getloadavg()[0]
     found = f"{usable} usable; load {load:.1f}"
     if load > max(1.0, usable / 2):
