@@ -14,7 +14,7 @@ from typing import Any
 from bench.clock.settings import ClockSettings
 from bench.devices import check_accelerator, device_type
 from bench.parts import Part, blamed, load_part
-from bench.presets.preset import COMMON, Preset, StudyKeys, TaskEntry
+from bench.presets.preset import COMMON, PER_METHOD, Preset, StudyKeys, TaskEntry, join_expression
 from bench.settings import Given, Key, TrainerKeys, as_json, build, keys, located
 from bench.spec import CellSpec, join_variant, split_expression
 from bench.task_data import identify
@@ -165,9 +165,14 @@ def _expressions(task: str, entry: TaskEntry, methods: Sequence[str] | None, sou
     for written in methods if methods is not None else entry.expressions():
         key = "--methods" if methods is not None else f"tasks.{task}.methods.{written}"
         method, variant = split_expression(written, key)
+        for setting in variant:
+            section, dot, _ = setting.partition(".")
+            if dot and section not in PER_METHOD:
+                remedy = f"Write its own settings, or {' or '.join(f'{name}.*' for name in PER_METHOD)}."
+                raise SettingsError(key, f"{setting} in {written} cannot be set for one method", remedy)
         with located(key, {} if methods is not None else {key: Given(written, source)}):
             METHODS.check(method, key)
-        found.append("+".join(part for part in (method, join_variant(variant)) if part))
+        found.append(join_expression(method, variant))
     if not found:
         remedy = "List some in the file, or give --methods."
         raise SettingsError(f"tasks.{task}.methods", "names no method", remedy, source)
@@ -215,17 +220,21 @@ def _cell(
     layers: Layers = {section: dict(values) for section, values in entry.common.items()}
     layers[f"task.{task}"] = dict(entry.task)
     own = layers[f"method.{method}"] = {}
-    for key, given in entry.entry(method, expression).items():
-        section, dot, field = key.partition(".")
-        (layers[section] if dot else own)[field if dot else key] = given
-    own.update({key: Given(value, f"the method expression {expression}") for key, value in variant.items()})
+    for key, given in entry.entry(method, variant).items():
+        section, field = _place(method, key)
+        layers[section][field] = given
+    for key, value in variant.items():
+        section, field = _place(method, key)
+        layers[section][field] = Given(value, f"the method expression {expression}")
     for section, values in overrides.items():
         if section in layers:
             layers[section].update(values)
     for key, value in variant.items():
-        if own[key].value != value:
-            problem = f"is set to {own[key].value}, but the method expression {expression} says {value}"
-            raise SettingsError(f"method.{method}.{key}", problem, "Keep one of the two.", own[key].source)
+        section, field = _place(method, key)
+        last = layers[section][field]
+        if last.value != value:
+            problem = f"is set to {last.value}, but the method expression {expression} says {value}"
+            raise SettingsError(f"{section}.{field}", problem, "Keep one of the two.", last.source)
 
     about = f", for {expression} on {task}"
     task_part, method_part = parts[f"task.{task}"], parts[f"method.{method}"]
@@ -278,6 +287,12 @@ def _cell(
         trainer=trainer,
         seed=0,
     )
+
+
+def _place(method: str, key: str) -> tuple[str, str]:
+    """Section and field of a key that stands under a method, or in its expression."""
+    section, dot, field = key.partition(".")
+    return (section, field) if dot else (f"method.{method}", key)
 
 
 def _settings(part: Part, values: Mapping[str, Given]) -> Any:

@@ -39,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--config", type=Path, metavar="FILE", help="a file of your own in a preset's format")
     parser.add_argument("--tasks", metavar="A,B", help="only these of its tasks")
-    parser.add_argument("--methods", metavar="A,B", help="these methods instead: id, or id+key=value for a variant")
+    parser.add_argument(
+        "--methods",
+        metavar="A,B",
+        help="these methods instead: id, or id+key=value, with its own keys, train.* or backbone.*",
+    )
     parser.add_argument("--seeds", metavar="0,1,2", help="these seeds instead")
     parser.add_argument("--out", type=_folder, metavar="runs/NAME", help="the study's folder (default: runs/PRESET)")
     add_plugin_flag(parser)

@@ -20,7 +20,8 @@
 
 A task may have seeds of its own. Under a method, plain keys are its own settings (and ``impl``); keys that begin with
 ``train.`` or ``backbone.`` replace the task's for this method. A method expression takes the entry written for it, else
-that of its id, else `default`, which serves methods from outside the tree and so has no settings of its own.
+the one for it without such keys, else that of its id, else `default`, which serves methods from outside the tree and so
+has no settings of its own.
 """
 
 from __future__ import annotations
@@ -100,9 +101,10 @@ class TaskEntry:
     seeds: dict[str, Given]
     """Its own ``seeds``, in place of the study's, if it has any."""
 
-    def entry(self, method: str, expression: str) -> dict[str, Given]:
+    def entry(self, method: str, variant: Mapping[str, str]) -> dict[str, Given]:
         """The settings for a method expression, which the file need not list."""
-        for name in (expression, method, "default"):
+        own = {key: value for key, value in variant.items() if "." not in key}
+        for name in (join_expression(method, variant), join_expression(method, own), method, "default"):
             if name in self.methods:
                 return self.methods[name]
         return {}
@@ -189,6 +191,11 @@ def parse(content: Any, source: str) -> Preset:
     )
 
 
+def join_expression(method: str, variant: Mapping[str, str]) -> str:
+    """The method expression, its variant in canonical order."""
+    return "+".join(part for part in (method, join_variant(variant)) if part)
+
+
 def _task_entry(task: str, content: Any, source: str) -> TaskEntry:
     place = f"tasks.{task}"
     known = ("seeds", "task", *COMMON, "methods")
@@ -201,7 +208,7 @@ def _task_entry(task: str, content: Any, source: str) -> TaskEntry:
     for expression, entry in _section(table.get("methods"), f"{place}.methods", source).items():
         where = f"{place}.methods.{expression}"
         method, variant = split_expression(expression, where)
-        name = "+".join(part for part in (method, join_variant(variant)) if part)
+        name = join_expression(method, variant)
         if name in methods:
             raise SettingsError(where, "stands there twice, in another order", "Keep one of them.", source)
         methods[name] = {

@@ -200,6 +200,18 @@ def test_unlisted_variant_takes_the_entry_of_its_method(planner: Planner) -> Non
     assert spec.method_settings == {"slots": 8, "mode": "c"}
 
 
+def test_a_variant_may_have_training_and_backbone_of_its_own(planner: Planner) -> None:
+    """It takes the entry of its method, or of the variant that it is with common training."""
+    of_method, of_variant = planner(
+        methods=["ring+train.learning_rate=4e-3+backbone.layers=2", "ring+mode=b+train.learning_rate=4e-3"], seeds=[0]
+    ).cells
+    assert of_method.id.startswith("echo-32--ring+backbone.layers=2+train.learning_rate=4e-3--s0--")
+    assert (of_method.train["learning_rate"], of_method.backbone["layers"]) == (4e-3, 2)
+    assert of_method.method_settings == {"slots": 8, "mode": "a"}
+    assert (of_variant.train["learning_rate"], of_variant.backbone["layers"]) == (4e-3, 1)
+    assert of_variant.method_settings == {"slots": 2, "mode": "b"}
+
+
 def test_selection_by_flags(planner: Planner) -> None:
     study = planner(methods=["ring"], seeds=[5], tasks=["echo"])
     assert [(spec.method, spec.seed) for spec in study.cells] == [("ring", 5)]
@@ -218,6 +230,8 @@ def test_two_names_for_the_same_settings_are_refused(planner: Planner) -> None:
 def test_set_may_not_contradict_a_variant(planner: Planner) -> None:
     with pytest.raises(SettingsError, match=r"ring\+mode=b says b"):
         planner(assignments=["method.ring.mode=c"])
+    with pytest.raises(SettingsError, match=r"train\.steps \(in --set\): is set to 6, but .*steps=5 says 5"):
+        planner(methods=["ring+train.steps=5"], assignments=["train.steps=6"])
 
 
 @pytest.mark.parametrize(
@@ -236,6 +250,8 @@ def test_set_may_not_contradict_a_variant(planner: Planner) -> None:
         ({"assignments": ["method.ring.slots=3"]}, r"method\.ring\.slots \(in --set\): is 3, for ring on echo"),
         ({"assignments": ["task.echo.length=3"]}, r"task\.echo\.length \(in --set\): 3 is less than a block"),
         ({"methods": ["rng"]}, r"--methods: there is no method 'rng'. Did you mean ring\?"),
+        ({"methods": ["ring+train.stepps=3"]}, r"train\.stepps \(in .* expression .*Did you mean train\.steps"),
+        ({"methods": ["ring+trainer.devices=1"]}, r"--methods: trainer\.devices in .* cannot be set for one method"),
         ({"methods": ["ring+"]}, r"--methods: .*not key=value"),
         ({"methods": ["ring+slot=3"]}, r"method\.ring\.slot \(in the method expression ring\+slot=3\)"),
         ({"tasks": ["eco"]}, r"--tasks: there is no task 'eco'. Did you mean echo\?"),
