@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import traceback
 import warnings
@@ -35,11 +34,10 @@ from bench.task_data import check_data
 from models.backbone import MEMORY_UNITS, Backbone, BackboneSettings, build
 from models.errors import SettingsError, Unsupported
 from models.registry import METHODS
-from tasks.episode_module import EpisodeModule
+from tasks.objectives import new_module
 from tasks.randomness import derive
 from tasks.registry import TASKS
 from tasks.stream import StreamData
-from tasks.stream_module import StreamModule
 from tasks.task_module import Diverged, TaskModule
 from tasks.train_settings import TrainSettings
 
@@ -94,23 +92,7 @@ def build_parts(spec: CellSpec) -> Parts:
     )
     if spec.precision == "64-true":
         model = model.double()
-    module: TaskModule
-    objective = TASKS.card(spec.task)["objective"]
-    if objective == "streams":
-        module = StreamModule(model, train, lambda: task.scorer(task_settings, train), spec.seed)
-    elif objective == "episodes":
-        module = EpisodeModule(
-            model,
-            train,
-            task_settings,
-            functools.partial(task.worlds, task_settings),
-            lambda: task.scorer(task_settings, train),
-            spec.seed,
-        )
-    else:
-        raise Unsupported(
-            f"the task {spec.task} has the objective {objective!r}, which is neither streams nor episodes"
-        )
+    module = new_module(TASKS.card(spec.task)["objective"], task, task_settings, model, train, spec.seed)
     return Parts(task, task_settings, train, model, module, StreamData(task, task_settings, train, spec.seed))
 
 
@@ -220,11 +202,8 @@ def result_rows(parts: Parts, checkpoints: Checkpoints) -> list[Row]:
         rows.append(Row(name, value, unit, split="test", higher_is_better=better, context=scores[0].context))
     count = sum(parameter.numel() for parameter in parts.model.parameters())
     rows.append(Row("parameters", float(count), "parameters", split=""))
-    read = parts.train.steps * parts.train.batch_size
-    if isinstance(module, EpisodeModule):
-        rows.append(Row("train_episodes", float(read), "episodes", split="train"))
-    else:
-        rows.append(Row("train_tokens", float(read * parts.train.block_length), "tokens", split="train"))
+    name, trained, unit = module.trained()
+    rows.append(Row(name, float(trained), unit, split="train"))
     return rows
 
 

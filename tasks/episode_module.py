@@ -7,7 +7,9 @@ other in vain.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from torch import Tensor
 from models.backbone import Backbone
 from models.state import State
 from tasks.actor_critic import LearningSettings, learn, play
-from tasks.episodes import EpisodeBatch, EpisodeScorer
+from tasks.episodes import EpisodeBatch, EpisodeScorer, EpisodeTask
 from tasks.randomness import derive, seed_generators, uniform
 from tasks.stream_step import exact
 from tasks.task_module import TaskModule
@@ -52,6 +54,9 @@ class EpisodeModule(TaskModule):
 
     def held(self) -> dict[str, float]:
         return self.model.memory(self._acted)
+
+    def trained(self) -> tuple[str, int, str]:
+        return "train_episodes", self.settings.steps * self.settings.batch_size, "episodes"
 
     def on_fit_start(self) -> None:
         """Raises RuntimeError where several processes share the training."""
@@ -95,3 +100,9 @@ def walked(worlds: Worlds, seed: int, policy: Callable[[Worlds], Tensor]) -> Wor
     while not bool(worlds.ended.all()):
         worlds.step(policy(worlds))
     return worlds
+
+
+def module(task: EpisodeTask, settings: Any, model: Backbone, train: TrainSettings, seed: int) -> EpisodeModule:
+    """The module of one task with its settings, which are those of the learning too; for `tasks.objectives`."""
+    new_worlds, new_scorer = functools.partial(task.worlds, settings), lambda: task.scorer(settings, train)
+    return EpisodeModule(model, train, settings, new_worlds, new_scorer, seed)

@@ -7,13 +7,14 @@ row keeps its own memory and 4 x 2 rows give what 8 rows give.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
 from models.backbone import Backbone
 from models.state import State
 from tasks.randomness import derive, seed_generators, uniform
-from tasks.stream import Scorer, StreamBatch
+from tasks.stream import Scorer, StreamBatch, StreamTask
 from tasks.stream_step import enter, loss_divisor, read_block, token_nll
 from tasks.task_module import TaskModule
 from tasks.train_settings import TrainSettings
@@ -32,6 +33,10 @@ class StreamModule(TaskModule):
     def __init__(self, model: Backbone, train: TrainSettings, new_scorer: Callable[[], Scorer], seed: int) -> None:
         super().__init__(model, train, new_scorer, seed)
         self._evaluated: State | None = None
+
+    def trained(self) -> tuple[str, int, str]:
+        train = self.settings
+        return "train_tokens", train.steps * train.batch_size * train.block_length, "tokens"
 
     def training_step(self, batch: StreamBatch, batch_idx: int) -> None:
         train = self.settings
@@ -64,3 +69,8 @@ class StreamModule(TaskModule):
         self._evaluated = output.state
         self.scorer.add(batch, output.y, token_nll(output, batch))
         return {**self.model.memory(output.state), **{name: float(value) for name, value in output.statistics.items()}}
+
+
+def module(task: StreamTask, settings: Any, model: Backbone, train: TrainSettings, seed: int) -> StreamModule:
+    """The module of one task with its settings, for `tasks.objectives`."""
+    return StreamModule(model, train, lambda: task.scorer(settings, train), seed)

@@ -54,6 +54,10 @@ class TaskModule(pl.LightningModule, ABC):
         self._named: dict[str, Tensor] = {}
         self._steps_named = 0
 
+    @abstractmethod
+    def trained(self) -> tuple[str, int, str]:
+        """What a whole training learns from: a name, how much, and in what."""
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimiser(self.settings, self.model.parameters())
 

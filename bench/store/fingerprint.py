@@ -16,6 +16,9 @@ from typing import Any
 
 from bench.store import places
 from models.checkout import CHECKOUT
+from models.errors import SettingsError
+from models.registry import read_card
+from tasks.objectives import OBJECTIVES
 
 PACKAGES = ("models", "tasks", "bench", "sweeps", "reports")
 
@@ -37,7 +40,19 @@ def cell_fingerprint(spec: Mapping[str, Any], cell_module: Path | None = None, c
     plugins = {(plugin["kind"], plugin["id"]): checkout / plugin["path"] for plugin in spec.get("plugins", [])}
     task = plugins.get(("task", spec["task"]), checkout / "tasks" / f"{spec['task']}.py")
     method = plugins.get(("method", spec["method"]), checkout / "models" / f"{spec['method']}.py")
-    return fingerprint([cell_module or checkout / "bench" / "cell.py", task, method], checkout)
+    return fingerprint(
+        [cell_module or checkout / "bench" / "cell.py", task, method, *_learning(task, checkout)], checkout
+    )
+
+
+def _learning(task: Path, checkout: Path) -> list[Path]:
+    """The module that a task's card has loaded by name, so that no import statement tells of it."""
+    try:
+        card = read_card(task) or {}
+    except SettingsError:
+        return []  # the task does not parse, which is found out next, or has a card that no cell can be built from
+    name = OBJECTIVES.get(str(card.get("objective")))
+    return [checkout / "tasks" / f"{name}.py"] if name else []
 
 
 def clock_fingerprint(spec: Mapping[str, Any], checkout: Path = CHECKOUT) -> str:

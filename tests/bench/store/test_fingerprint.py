@@ -140,10 +140,26 @@ def test_a_cells_code_is_its_task_its_method_and_what_trains_them(tree: Path) ->
         cell_fingerprint({**spec, "method": "missing"}, checkout=tree)
 
 
+def test_only_the_learning_that_the_tasks_card_names_counts(tree: Path) -> None:
+    """It is loaded by name, so that results of streams outlive a change in how episodes are learned."""
+    for name in ("stream_module", "episode_module"):
+        (tree / "tasks" / f"{name}.py").write_text("value = 1\n")
+    change(tree / "tasks" / "text.py", 'CARD = {"objective": "streams"}\n')
+    spec = {"task": "text", "method": "lazy", "plugins": []}
+    before = cell_fingerprint(spec, checkout=tree)
+    change(tree / "tasks" / "episode_module.py", "value = 2\n")
+    assert cell_fingerprint(spec, checkout=tree) == before
+    change(tree / "tasks" / "stream_module.py", "value = 2\n")
+    assert cell_fingerprint(spec, checkout=tree) != before
+    change(tree / "tasks" / "text.py", "CARD = broken(\n")
+    with pytest.raises(SyntaxError):
+        cell_fingerprint(spec, checkout=tree)
+
+
 def test_nothing_is_imported_to_know_it() -> None:
     code = (
         "import sys; from bench.store.fingerprint import cell_fingerprint;"
         "cell_fingerprint({'task': 'enwik8', 'method': 'full_attention', 'plugins': []});"
-        "assert not {'torch', 'models.full_attention', 'tasks', 'pandas'} & set(sys.modules)"
+        "assert not {'torch', 'models.full_attention', 'tasks.enwik8', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True)
