@@ -30,18 +30,19 @@ class Along:
 
     Args:
         name: how a metric's name ends after ``_by_``, and what its context's ends begin with.
-        axis: what the axis is called.
+        axis: what the axis is called, of a stream and of episodes.
         powers: whether bins are powers of two.
     """
 
     name: str
-    axis: str
+    axis: tuple[str, str]
     powers: bool
 
 
+_BACK = "distance back to what must be remembered"
 _ALONG = (
-    Along("distance", "distance back to what must be remembered (tokens)", powers=True),
-    Along("length", "length (cells)", powers=False),
+    Along("distance", (f"{_BACK} (tokens)", f"{_BACK} (steps)"), powers=True),
+    Along("length", ("length", "length (cells)"), powers=False),
 )
 
 Points = dict[tuple[int, int], list[float]]
@@ -68,7 +69,8 @@ def draw(quality: QualityTable, looks: Mapping[str, Look]) -> Figure | None:
             axes.fill_between(x, low, high, color=looks[label].colour, alpha=0.15, linewidth=0)
     if metric == quality.metric:  # of the same questions
         levels(axes, quality.references)
-    if quality.unit == "%" and axes.get_ylim()[1] < 1:  # where nobody has got anything right
+    unit = _unit(quality, metric, along)
+    if unit == "%" and axes.get_ylim()[1] < 1:  # where nobody has got anything right
         axes.set_ylim(0, 10)
     if along.powers:
         axes.set_xscale("log", base=2)
@@ -77,8 +79,8 @@ def draw(quality: QualityTable, looks: Mapping[str, Look]) -> Figure | None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: names.get(x, "")))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelrotation=30 if len(names) > 6 else 0)
-    axes.set_xlabel(along.axis)
-    axes.set_ylabel(f"{metric} ({quality.unit}), {'higher' if quality.higher_is_better else 'lower'} is better")
+    axes.set_xlabel(_axis(quality, along))
+    axes.set_ylabel(f"{metric} ({unit}), {'higher' if quality.higher_is_better else 'lower'} is better")
     title(axes, f"{quality.heading}: {metric} by {along.name}")
     bands = any(len(values) > 1 for points in curves.values() for values in points.values())
     legend(drawn, axes, title="mean; band: range over seeds" if bands else "")
@@ -89,7 +91,20 @@ def alt(quality: QualityTable) -> str:
     """What the figure shows."""
     found = _drawn(quality)
     assert found is not None
-    return f"{quality.heading}: {found[0]} against {found[1].axis}, one line per method"
+    return f"{quality.heading}: {found[0]} against {_axis(quality, found[1])}, one line per method"
+
+
+def _axis(quality: QualityTable, along: Along) -> str:
+    return along.axis[quality.objective == "episodes"]
+
+
+def _unit(quality: QualityTable, metric: str, along: Along) -> str:
+    """The unit of a metric by distance, which need not be that of the table's."""
+    for line in quality.lines:
+        rows = line.group.rows
+        for unit in rows[rows["metric"] == f"{metric}_by_{along.name}"]["unit"]:
+            return str(unit)
+    raise ValueError(f"no line has {metric} by {along.name}")
 
 
 def _drawn(quality: QualityTable) -> tuple[str, Along] | None:

@@ -5,6 +5,7 @@ must be passed again (`tasks/portal_worlds.py` has the rules). A second mistake 
 door did must be remembered. Passing a room for the first time is worth 1.
 
     rooms = mean of rooms passed, of 0 .. the number of rooms      greedy; sampled
+    second_tries_by_distance = 100 * right ones / second tries     greedy; by steps from the mistake to being back
 
 One who knows all passes every room; one who does not remember passes about 1.5 of 3, and 1.9 however many there are.
 
@@ -14,17 +15,18 @@ One who knows all passes every room; one who does not remember passes about 1.5 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.errors import SettingsError
 from tasks.actor_critic import LearningSettings, check_learning
 from tasks.episode_scores import EpisodeScores, Who
 from tasks.episodes import EpisodeSource, ObservationEncoder
+from tasks.error_rate import bin_ends, distance_bin
 from tasks.portal_worlds import PortalWorlds
 from tasks.stream import Score
 from tasks.train_settings import TrainSettings
@@ -105,19 +107,40 @@ def evaluation_source(settings: Settings, train: TrainSettings, split: str) -> E
 
 
 class Passed(EpisodeScores):
-    """Rooms passed: greedy and sampled."""
+    """Rooms passed, greedy and sampled; and the share of right second tries, by how long ago the first one was.
+
+    Args:
+        context: see `EpisodeScores`.
+    """
+
+    def __init__(self, context: dict[str, str | int | float | bool]) -> None:
+        super().__init__("rooms", "rooms", context)
+        self._tries: list[Tensor] = []
 
     def add(self, worlds: Worlds, who: Who) -> None:
         assert isinstance(worlds, PortalWorlds)
         self.count(worlds.passed, who)
+        if who == "greedy":
+            tried = worlds.second_try >= 0
+            self._tries.append(torch.stack([worlds.since[tried], worlds.second_try[tried]]).cpu())
 
     def scores(self) -> list[Score]:
-        return self.means()
+        return [*self.means(), *self._by_distance()]
+
+    def _by_distance(self) -> Iterator[Score]:
+        distance, right = torch.cat(self._tries, dim=1)
+        bins = distance_bin(distance)
+        for number in sorted(set(bins.tolist())):
+            low, high = bin_ends(number)
+            inside = right[bins == number].double()
+            context = {**self.context, "distance": f"{low}-{high}", "distance_min": low, "distance_max": high}
+            value = 100 * float(inside.mean())
+            yield Score("second_tries_by_distance", value, "%", len(inside), True, context)
 
 
 def scorer(settings: Settings, train: TrainSettings) -> Passed:
     """A fresh count of rooms."""
-    return Passed("rooms", "rooms", {"evaluation_batch_size": train.evaluation_batch_size})
+    return Passed({"evaluation_batch_size": train.evaluation_batch_size})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

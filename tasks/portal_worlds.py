@@ -71,6 +71,10 @@ class PortalWorlds(Worlds):
         self.mistakes = torch.zeros(self.count, rooms, dtype=torch.long, device=self.device)
         self.coin = torch.zeros_like(self.room)
         self.passed = torch.zeros_like(self.room)  # rooms passed, which is what an episode is worth
+        # Of each room [B, rooms], -1 where there was none: the step of the mistake, how many steps later the agent was
+        # back, and whether its second try was right. Nothing that happens depends on them.
+        self.mistaken_at = torch.full_like(self.mistakes, -1)
+        self.since, self.second_try = self.mistaken_at.clone(), self.mistaken_at.clone()
 
     def act(self, action: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
         offset = torch.tensor([row * self.side + column for row, column in MOVES], device=self.device)
@@ -80,10 +84,17 @@ class PortalWorlds(Worlds):
         moved = alive & (self.floor[target] | through.any(1))
         place = torch.where(moved, target, self.place)
         entered = through.any(1)
+        index = torch.arange(self.count, device=self.device)
+        mistaken_at, since = self._here(self.mistaken_at), self._here(self.since)
+        back = alive & (mistaken_at >= 0) & (since < 0)
+        self.since[index, self.room] = torch.where(back, self.time - mistaken_at, since)
         right = entered & (through[:, 1].long() == self._here(self.onward))
         wrong = entered & ~right
         first = right & (self.room == self.passed)
         self.passed = self.passed + first.long()
+        again = entered & (mistaken_at >= 0) & (self._here(self.second_try) < 0)
+        self.second_try[index, self.room] = torch.where(again, right.long(), self._here(self.second_try))
+        self.mistaken_at[index, self.room] = torch.where(wrong & (mistaken_at < 0), self.time, mistaken_at)
         self.mistakes = self.mistakes.scatter_add(1, self.room[:, None], wrong.long()[:, None])
         ends = (right & (self.room == self.rooms - 1)) | (wrong & (self._here(self.mistakes) >= 2))
         room = torch.where(right, (self.room + 1).clamp(max=self.rooms - 1), torch.where(wrong, 0, self.room))

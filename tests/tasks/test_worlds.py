@@ -185,6 +185,8 @@ class NaivePortal:
         self.door = [[divmod(int(cell), self.side) for cell in room] for room in state["door"]]
         self.onward, self.room, self.mistakes, self.best = state["onward"].tolist(), 0, [0] * self.rooms, 0
         self.place, self.over = (size // 2 + 1, size // 2 + 1), False
+        self.time, self.since, self.second_try = -1, [-1] * self.rooms, [-1] * self.rooms
+        self.mistaken_at: dict[int, int] = {}
 
     def at(self, row: int, column: int) -> int:
         if (row, column) in self.door[self.room]:
@@ -198,6 +200,9 @@ class NaivePortal:
     def step(self, action: int) -> float:
         if self.over:
             return 0.0
+        self.time += 1
+        if self.room in self.mistaken_at and self.since[self.room] == -1:
+            self.since[self.room] = self.time - self.mistaken_at[self.room]
         target = (self.place[0] + MOVES[action][0], self.place[1] + MOVES[action][1])
         what = self.at(*target)
         if what == FLOOR:
@@ -205,8 +210,11 @@ class NaivePortal:
         if what < DOOR:
             return 0.0
         self.place = (self.side // 2, self.side // 2)
+        if self.room in self.mistaken_at and self.second_try[self.room] == -1:
+            self.second_try[self.room] = int(what - DOOR == self.onward[self.room])
         if what - DOOR != self.onward[self.room]:
             self.mistakes[self.room] += 1
+            self.mistaken_at.setdefault(self.room, self.time)
             self.over = self.mistakes[self.room] == 2
             self.room = self.room if self.over else 0
             return 0.0
@@ -235,6 +243,10 @@ def test_portals_follow_the_rules(make: Callable[[int], PortalWorlds]) -> None:
         seen = step.observation
     assert worlds.passed.tolist() == [one.best for one in naive]
     assert len(set(worlds.passed.tolist())) > 2
+    assert worlds.since.tolist() == [one.since for one in naive]
+    assert worlds.second_try.tolist() == [one.second_try for one in naive]
+    assert set(worlds.second_try.flatten().tolist()) == {-1, 0, 1}
+    assert worlds.since.max() > 4, "some were long in coming back"
 
 
 def test_doors_stand_where_they_may() -> None:
@@ -291,12 +303,16 @@ def test_rooms_are_counted_as_they_are_passed() -> None:
     worlds.reset(0)
     scorer = portal.scorer(portal.Settings(), TrainSettings())
     worlds.passed = torch.tensor([0, 3, 1, 2])
+    worlds.since = torch.tensor([[1, -1, -1], [-1, 7, 4], [1, -1, -1], [-1, -1, 9]])
+    worlds.second_try = torch.tensor([[0, -1, -1], [-1, 1, 0], [1, -1, -1], [-1, -1, -1]])
     scorer.add(worlds, "greedy")
     worlds.passed = torch.tensor([0, 0, 0, 1])
     scorer.add(worlds, "chance")
-    assert [(score.metric, score.value, score.n) for score in scorer.scores()] == [
-        ("rooms", 1.5, 4),
-        ("rooms_chance", 0.25, 4),
+    assert [(score.metric, score.context.get("distance"), score.value, score.n) for score in scorer.scores()] == [
+        ("rooms", None, 1.5, 4),
+        ("rooms_chance", None, 0.25, 4),
+        ("second_tries_by_distance", "1-1", 50.0, 2),
+        ("second_tries_by_distance", "4-7", 50.0, 2),
     ]
 
 
