@@ -367,6 +367,20 @@ TASKS = (
 
 CELLS = (
     Fault(
+        "a change of how streams are learned leaves their results fresh",
+        "bench/store/fingerprint.py",
+        'return [checkout / "tasks" / f"{name}.py"] if name else []',
+        "return []",
+        "tests/bench/store/test_fingerprint.py::test_only_the_learning_that_the_tasks_card_names_counts",
+    ),
+    Fault(
+        "a variant with a learning rate of its own loses its method's settings",
+        "bench/presets/preset.py",
+        "join_expression(method, own), method, ",
+        "",
+        "tests/bench/test_study.py::test_a_variant_may_have_training_and_backbone_of_its_own",
+    ),
+    Fault(
         "the last weights are tested and not the best",
         "bench/cell.py",
         '    parts.model.load_state_dict(best["model"])\n',
@@ -744,6 +758,13 @@ WORLDS = (
         "tasks/portal_worlds.py",
         "first = right & (self.room == self.passed)",
         "first = right",
+        _PORTAL,
+    ),
+    Fault(
+        "a second try counts from the last mistake in any room",
+        "tasks/portal_worlds.py",
+        "self.since[index, self.room] = torch.where(back, self.time - mistaken_at, since)",
+        "self.since[index, self.room] = torch.where(back, self.time - self.mistaken_at.amax(1), since)",
         _PORTAL,
     ),
     Fault(
