@@ -47,11 +47,6 @@ def is_cache(name: str) -> bool:
     return name.startswith(CACHE)
 
 
-def without_caches(state: State) -> State:
-    """The state without what only saves computing."""
-    return [{name: tensor for name, tensor in layer.items() if not is_cache(name)} for layer in state]
-
-
 def held_rows(held: Tensor, *memories: Tensor) -> tuple[list[Tensor], tuple[int, ...] | None]:
     """Memories [B, S, ...] without the slots that a row does not have (`held` [B, S]): ragged, with the rows' lengths.
 

@@ -30,19 +30,20 @@ class Along:
 
     Args:
         name: how a metric's name ends after ``_by_``, and what its context's ends begin with.
-        axis: what the axis is called, of a stream and of episodes.
+        axis: what the axis is called.
+        unit: of it; empty for tokens of a stream, steps of an episode.
         powers: whether bins are powers of two.
     """
 
     name: str
-    axis: tuple[str, str]
+    axis: str
+    unit: str
     powers: bool
 
 
-_BACK = "distance back to what must be remembered"
 _ALONG = (
-    Along("distance", (f"{_BACK} (tokens)", f"{_BACK} (steps)"), powers=True),
-    Along("length", ("length", "length (cells)"), powers=False),
+    Along("distance", "distance back to what must be remembered", "", powers=True),
+    Along("length", "length", "cells", powers=False),
 )
 
 Points = dict[tuple[int, int], list[float]]
@@ -95,7 +96,8 @@ def alt(quality: QualityTable) -> str:
 
 
 def _axis(quality: QualityTable, along: Along) -> str:
-    return along.axis[quality.objective == "episodes"]
+    unit = along.unit or ("steps" if quality.objective == "episodes" else "tokens")
+    return f"{along.axis} ({unit})"
 
 
 def _unit(quality: QualityTable, metric: str, along: Along) -> str:

@@ -31,9 +31,16 @@ CARDS: dict[str, dict[str, Any]] = {
             "objective": "episodes",
             "solved": 0.9,
         },
+        "portal": {
+            "title": "Portal",
+            "metric": "rooms",
+            "unit": "rooms",
+            "higher_is_better": True,
+            "objective": "episodes",
+        },
     },
 }
-LABELS = {"enwik8": "enwik8-4M", "corridor": "corridor", "object_collision": "object_collision"}
+LABELS = {name: "enwik8-4M" if name == "enwik8" else name for name in CARDS["tasks"]}
 
 
 def spec(

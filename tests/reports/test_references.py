@@ -112,6 +112,16 @@ def test_success_by_length_is_drawn_with_its_mean_range_and_references(tmp_path:
     assert "success against length (cells)" in by_distance.alt(quality)
 
 
+def test_distances_of_agents_are_steps_and_a_metric_by_distance_has_its_own_unit(tmp_path: Path) -> None:
+    scores = (row("second_tries_by_distance", 90.0, distance_min=4, distance_max=7),)
+    result = stored.Stored(stored.spec("transformer_xl", task="portal"), 2.5, scores=scores)
+    quality, drawn = figure(stored.study(tmp_path / "s", [result]), by_distance.draw)
+    (axes,) = drawn.axes
+    assert quality.unit == "rooms"
+    assert axes.get_ylabel() == "second_tries (%), higher is better"
+    assert axes.get_xlabel() == "distance back to what must be remembered (steps)"
+
+
 def test_accuracy_by_distance_leaves_out_what_few_answers_say(tmp_path: Path) -> None:
     bins = {(1, 1): 500, (2, 3): 29, (1024, 2047): 30}
     scores = tuple(
