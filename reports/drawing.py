@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
@@ -24,6 +25,8 @@ from bench.store.atomic import write_bytes
 from reports.groups import Group
 
 LINES = ("-", "--", ":", "-.")
+_LEGEND = 2.0
+"""Inches beside the axes that a figure's width has for the legend."""
 _STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -119,7 +122,7 @@ def levels(axes: Axes, named: Mapping[str, float]) -> None:
 
 
 def legend(drawn: Figure, axes: Axes, length: float = 3.5, title: str = "") -> None:
-    """The legend beside the axes, one entry per label.
+    """The legend beside the axes, one entry per label; the figure grows where long labels would take the axes' room.
 
     Args:
         length: of the entries' lines, in the size of the type; long enough to tell dashes from dots.
@@ -128,7 +131,7 @@ def legend(drawn: Figure, axes: Axes, length: float = 3.5, title: str = "") -> N
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     with matplotlib.rc_context(_STYLE):
-        drawn.legend(
+        beside = drawn.legend(
             unique.values(),
             unique.keys(),
             loc="outside right upper",
@@ -136,6 +139,9 @@ def legend(drawn: Figure, axes: Axes, length: float = 3.5, title: str = "") -> N
             title=title or None,
             alignment="left",
         )
+        width, height = drawn.get_size_inches()
+        taken = beside.get_window_extent(FigureCanvasAgg(drawn).get_renderer()).width / drawn.dpi
+        drawn.set_size_inches(width + max(0.0, taken - _LEGEND), height)
 
 
 def write(drawn: Figure, folder: Path, name: str) -> list[Path]:
