@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tasks.error_rate import bin_ends, distance_bin
+from tasks.error_rate import bin_context, distance_bin
 from tasks.stream import Score, StreamBatch
 
 Context = dict[str, str | int | float | bool]
@@ -65,7 +65,4 @@ class Answers:
         distance, right = distance[known], right[known]
         number = distance_bin(distance)
         for bin_number in sorted(set(number.tolist())):
-            low, high = bin_ends(bin_number)
-            words = f"{low}-{high}" if high else "0"
-            inside = right[number == bin_number]
-            yield self.share(metric, inside, distance=words, distance_min=low, distance_max=high)
+            yield self.share(metric, right[number == bin_number], **bin_context(bin_number))

@@ -47,15 +47,10 @@ class ErrorRate:
             Score("error_chance", chance, "%", count, False, self.context),
         ]
         for number in self.count.nonzero().flatten().tolist():
-            low, high = bin_ends(number)
-            inside: dict[str, str | int | float | bool] = {
-                "distance": f"{low}-{high}" if high else "0",
-                "distance_min": low,
-                "distance_max": high,
-            }
             n = int(self.count[number])
             value = 100 * int(self.wrong[number]) / n
-            found.append(Score("error_by_distance", value, "%", n, False, {**self.context, **inside}))
+            context = {**self.context, **bin_context(number)}
+            found.append(Score("error_by_distance", value, "%", n, False, context))
         return found
 
 
@@ -69,3 +64,9 @@ def distance_bin(distance: Tensor) -> Tensor:
 def bin_ends(number: int) -> tuple[int, int]:
     """The least and the greatest distance of a bin."""
     return (2 ** (number - 1), 2**number - 1) if number else (0, 0)
+
+
+def bin_context(number: int) -> dict[str, str | int]:
+    """What a row of a bin says of it: `distance`, as text, with `distance_min` and `distance_max`."""
+    low, high = bin_ends(number)
+    return {"distance": f"{low}-{high}" if high else "0", "distance_min": low, "distance_max": high}

@@ -26,7 +26,7 @@ from models.errors import SettingsError
 from tasks.actor_critic import LearningSettings, check_learning
 from tasks.episode_scores import EpisodeScores, Who
 from tasks.episodes import EpisodeSource, ObservationEncoder
-from tasks.error_rate import bin_ends, distance_bin
+from tasks.error_rate import bin_context, distance_bin
 from tasks.portal_worlds import PortalWorlds
 from tasks.stream import Score
 from tasks.train_settings import TrainSettings
@@ -131,11 +131,9 @@ class Passed(EpisodeScores):
         distance, right = torch.cat(self._tries, dim=1)
         bins = distance_bin(distance)
         for number in sorted(set(bins.tolist())):
-            low, high = bin_ends(number)
             inside = right[bins == number].double()
-            context = {**self.context, "distance": f"{low}-{high}", "distance_min": low, "distance_max": high}
-            value = 100 * float(inside.mean())
-            yield Score("second_tries_by_distance", value, "%", len(inside), True, context)
+            context = {**self.context, **bin_context(number)}
+            yield Score("second_tries_by_distance", 100 * float(inside.mean()), "%", len(inside), True, context)
 
 
 def scorer(settings: Settings, train: TrainSettings) -> Passed:

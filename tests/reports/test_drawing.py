@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from reports.drawing import figure, legend, title
 
 
-@pytest.mark.parametrize("label", ["XL", "Full attention (memory=none, train.learning_rate=3e-4, train.block_length=1)"])
+@pytest.mark.parametrize("label", ["XL", "Full attention (memory=none, train.learning_rate=3e-4)"])
 def test_a_legend_stands_beside_axes_and_title_however_long_its_labels_are(label: str) -> None:
     drawn, (axes,) = figure(7.6, 3.8)
     axes.plot([0, 1], [0, 1], label=label)
