@@ -879,6 +879,27 @@ AROUND_WORLDS = (
         f"{_TEXT}::test_nothing_is_asked_that_was_said_before_a_rows_first_token[copies]",
     ),
     Fault(
+        "actions are drawn whatever the policy says",
+        "tasks/actor_critic.py",
+        "action = (log_probability + gumbel.to(log_probability)).argmax(-1)",
+        "action = gumbel.to(log_probability).argmax(-1)",
+        "tests/tasks/test_acting.py::test_actions_are_drawn_with_the_policys_probabilities",
+    ),
+    Fault(
+        "training meets the worlds of the evaluation",
+        "tasks/episodes.py",
+        'seed = derive(self.seed, self.name, self.split, "episodes", episode)',
+        'seed = derive(self.seed, self.name, "episodes", episode)',
+        "tests/tasks/test_acting.py::test_no_split_has_episodes_of_another[portal]",
+    ),
+    Fault(
+        "what was cancelled never sounds",
+        "tasks/instruction_world.py",
+        "of[0], of[1] = _CANCELLED, max(of[2], self.turn + 1)",
+        "of[0] = _FREE",
+        "tests/tasks/test_instruction.py::test_delays_are_log_uniform_and_fates_as_probable_as_asked_for",
+    ),
+    Fault(
         "the step of an agent that succeeds is shorter",
         "tasks/actor_critic.py",
         "while worlds.time < worlds.horizon if whole else not bool(worlds.ended.all()):",

@@ -13,6 +13,7 @@ from models.backbone import Backbone, BackboneSettings, build
 from models.registry import METHODS, load_file
 from tasks import corridor, portal
 from tasks.actor_critic import LearningSettings, Played, advantages, blocks, learn, play
+from tasks.train_settings import TrainSettings
 
 toy = load_file(Path(__file__).parents[1] / "models" / "toy_models.py")
 T = 4
@@ -61,6 +62,34 @@ def test_a_world_acts_alike_whatever_is_beside_it() -> None:
     steps = one.action.shape[1]
     assert torch.equal(one.action[0], many.action[4, :steps])
     assert not bool(many.alive[4, steps:].any())
+
+
+def test_actions_are_drawn_with_the_policys_probabilities() -> None:
+    task, settings = TASKS[0]
+    net = model(task, settings)
+    net.head.bias.data[:4] = torch.tensor([1.5, 0.0, -1.0, 0.5])
+    played = play(net, task.worlds(settings, 4000, 0, torch.device("cpu")), 3, torch.Generator().manual_seed(0))
+    _, first = next(iter(blocks(net, played, 0.5)))
+    wanted = first.y[:, 0, :-1].detach().softmax(-1).mean(0)
+    assert float(wanted.max() - wanted.min()) > 0.3
+    found = torch.bincount(played.action[:, 0], minlength=4) / 4000
+    torch.testing.assert_close(found.to(wanted), wanted, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize(("task", "settings"), TASKS, ids=["corridor", "portal"])
+def test_no_split_has_episodes_of_another(task: ModuleType, settings: Any) -> None:
+    train = TrainSettings(batch_size=4, evaluation_batch_size=16)
+    sources = [task.training_source(settings, train, seed, range(4)) for seed in (0, 1)]
+    sources += [task.evaluation_source(settings, train, split) for split in ("validation", "test")]
+    met = []
+    for source in sources:
+        position, seeds = source.start(), set()
+        for _ in range(50):
+            batch = source.read(position)
+            seeds.add(batch.seed)
+            position = batch.position
+        met.append(seeds)
+    assert len(set.union(*met)) == sum(len(seeds) for seeds in met)
 
 
 def back(loss: torch.Tensor) -> None:

@@ -92,6 +92,8 @@ def test_delays_are_log_uniform_and_fates_as_probable_as_asked_for() -> None:
     told = reader.turns["instruction"]
     assert reader.fates["cancelled"] / told == pytest.approx(0.2, abs=0.02)
     assert reader.fates["replaced"] / told == pytest.approx(0.3, abs=0.02)
+    waits = reader.turns["wait"]
+    assert 0 <= reader.fates["cancelled"] - waits <= settings.triggers, "what was cancelled sounds too, once each"
     count = sum(reader.delays.values())
     for low, high in ((1, 1), (2, 3), (4, 7), (8, 15)):
         share = sum(reader.delays[delay] for delay in range(low, high + 1)) / count
