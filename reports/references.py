@@ -15,7 +15,7 @@ from reports.groups import Group
 
 WHO = {
     "oracle": "one who knows the full state",
-    "reactive": "the best policy that remembers nothing, each step alone",
+    "reactive": "the most that a policy can have which remembers nothing, each step alone",
     "chance": "one who draws any action, or always gives the same answer",
 }
 """Who is scored beside the models, from best to worst."""
