@@ -59,9 +59,12 @@ class Settings(LearningSettings):
 
 def check(settings: Settings, train: TrainSettings) -> None:
     """Raises SettingsError for settings that cannot work."""
-    if not 2 <= settings.min_length <= settings.max_length:
-        problem = f"{settings.min_length} to {settings.max_length} is no range of lengths"
-        raise SettingsError(f"{_KEY}.min_length", problem, "Give at least 2, and max_length at least as much.")
+    if not 3 <= settings.min_length <= settings.max_length:
+        problem = (
+            f"{settings.min_length} to {settings.max_length} is no range of lengths in which the object is forgotten"
+        )
+        remedy = "Give at least 3 (of 2 cells, the last one still shows the object), and max_length at least as much."
+        raise SettingsError(f"{_KEY}.min_length", problem, remedy)
     if settings.colours < 2:
         raise SettingsError(f"{_KEY}.colours", f"is {settings.colours}", "Give at least 2: there is a wrong door.")
     check_learning(_KEY, settings, train)

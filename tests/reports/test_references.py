@@ -56,7 +56,10 @@ def test_references_stand_below_the_models_and_solved_is_a_share_of_what_the_ora
     labels = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
     assert labels[labels.index("oracle") - 1 :][:4] == ["Expire-Span", "oracle", "reactive", "chance"]
     assert "- Solved: seeds with success of at least 79.8 %" in text
-    assert "oracle, one who knows the full state; reactive, the most that a policy can have which remembers nothing" in text
+    assert (
+        "oracle, one who knows the full state; reactive, the most that a policy can have which remembers nothing"
+        in text
+    )
 
 
 def test_where_nobody_knows_all_solved_is_a_share_of_a_hundred(tmp_path: Path) -> None:

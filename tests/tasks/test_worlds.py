@@ -12,6 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
+from models.errors import SettingsError
 from tasks import corridor, portal
 from tasks.corridor_worlds import DOWN, FLOOR, LEFT, RIGHT, UP, WALL, CorridorWorlds
 from tasks.episode_scores import Who
@@ -156,6 +157,21 @@ def coin_worth(rooms: int) -> float:
         return (on + back) / 2
 
     return worth(0, (0,) * rooms, 0)
+
+
+def test_the_shortest_corridor_hides_the_object_at_its_doors() -> None:
+    for length, hidden in ((2, False), (3, True)):
+        worlds = CorridorWorlds(length, length, 2, 200)
+        worlds.reset(3)
+        for _ in range(length - 1):
+            seen = worlds.step(torch.full((200,), RIGHT)).observation
+        told = {
+            (tuple(view), colour) for view, colour in zip(seen.flatten(1).tolist(), worlds.object.tolist(), strict=True)
+        }
+        assert (len({view for view, _ in told}) < len(told)) == hidden
+    corridor.check(corridor.Settings(min_length=3, max_length=3), TrainSettings())
+    with pytest.raises(SettingsError, match=r"task\.corridor\.min_length.*Give at least 3"):
+        corridor.check(corridor.Settings(min_length=2, max_length=3), TrainSettings())
 
 
 def test_coins_are_worth_what_is_known_of_them() -> None:
