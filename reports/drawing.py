@@ -15,7 +15,6 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
@@ -140,7 +139,7 @@ def legend(drawn: Figure, axes: Axes, length: float = 3.5, title: str = "") -> N
             alignment="left",
         )
         width, height = drawn.get_size_inches()
-        taken = beside.get_window_extent(FigureCanvasAgg(drawn).get_renderer()).width / drawn.dpi
+        taken = beside.get_window_extent().width / drawn.dpi
         drawn.set_size_inches(width + max(0.0, taken - _LEGEND), height)
 
 

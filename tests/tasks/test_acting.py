@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from models.backbone import Backbone, BackboneSettings, build
 from models.registry import METHODS, load_file
@@ -67,6 +68,7 @@ def test_a_world_acts_alike_whatever_is_beside_it() -> None:
 def test_actions_are_drawn_with_the_policys_probabilities() -> None:
     task, settings = TASKS[0]
     net = model(task, settings)
+    assert isinstance(net.head, nn.Linear)
     net.head.bias.data[:4] = torch.tensor([1.5, 0.0, -1.0, 0.5])
     played = play(net, task.worlds(settings, 4000, 0, torch.device("cpu")), 3, torch.Generator().manual_seed(0))
     _, first = next(iter(blocks(net, played, 0.5)))
