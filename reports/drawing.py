@@ -138,6 +138,7 @@ def legend(drawn: Figure, axes: Axes, length: float = 3.5, title: str = "") -> N
             title=title or None,
             alignment="left",
         )
+        _take_literally(drawn)
         width, height = drawn.get_size_inches()
         taken = beside.get_window_extent().width / drawn.dpi
         drawn.set_size_inches(width + max(0.0, taken - _LEGEND), height)
@@ -145,8 +146,7 @@ def legend(drawn: Figure, axes: Axes, length: float = 3.5, title: str = "") -> N
 
 def write(drawn: Figure, folder: Path, name: str) -> list[Path]:
     """Writes a figure as SVG and PNG; the same data give the same bytes."""
-    for text in drawn.findobj(Text):
-        text.set_parse_math(False)  # a name may hold dollar signs, between which matplotlib would read a formula
+    _take_literally(drawn)
     paths = []
     with matplotlib.rc_context(_STYLE):
         for kind, nameless in (("svg", "Date"), ("png", "Software")):
@@ -156,3 +156,9 @@ def write(drawn: Figure, folder: Path, name: str) -> list[Path]:
             write_bytes(path, buffer.getvalue())
             paths.append(path)
     return paths
+
+
+def _take_literally(drawn: Figure) -> None:
+    """A name may hold dollar signs, between which matplotlib would read a formula."""
+    for text in drawn.findobj(Text):
+        text.set_parse_math(False)
