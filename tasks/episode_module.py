@@ -16,9 +16,10 @@ from torch import Tensor
 
 from models.backbone import Backbone
 from models.state import State
-from tasks.actor_critic import LearningSettings, learn, play
+from tasks.actor_critic import LearningSettings, play
+from tasks.episode_step import act_and_learn
 from tasks.episodes import EpisodeBatch, EpisodeScorer, EpisodeTask
-from tasks.randomness import derive, seed_generators, uniform
+from tasks.randomness import derive
 from tasks.stream_step import exact
 from tasks.task_module import TaskModule
 from tasks.train_settings import TrainSettings
@@ -65,14 +66,19 @@ class EpisodeModule(TaskModule):
 
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> None:
         train = self.settings
-        seed_generators(derive(self.seed, "step", self.step, "rank", 0))
-        draws = torch.Generator().manual_seed(derive(self.seed, "actions", self.step, "rank", 0))
         worlds = self.new_worlds(train.batch_size, 0, self.device)
-        played = play(self.model, worlds, batch.seed, draws, whole=self.whole)
-        entropy = self.learning.entropy_at(self.step, train.steps)
-        randomness = uniform(self.seed, "step", self.step, "shared")
+        played, said = act_and_learn(
+            self.model,
+            worlds,
+            batch.seed,
+            self.learning,
+            self.seed,
+            self.step,
+            train.steps,
+            self.manual_backward,
+            self.whole,
+        )
         self._acted = played.state
-        said = learn(self.model, played, self.learning, entropy, randomness, self.manual_backward)
         self._update()
         loss = said.pop("loss").to(exact(self.device))
         said["reward"] = played.reward.sum(1).mean()
@@ -84,9 +90,8 @@ class EpisodeModule(TaskModule):
         played = play(self.model, worlds, batch.seed, draws, self.edit_spans)
         self.alive = played.alive
         self.scorer.add(worlds, "greedy" if batch.greedy else "sampled")
-        if (
-            batch.greedy and self.trainer.testing
-        ):  # in the same worlds: the ceiling, what needs no memory, and luck alone
+        if batch.greedy and self.trainer.testing:
+            # In the same worlds: the ceiling, what needs no memory, and luck alone.
             coins = torch.Generator().manual_seed(derive(batch.seed, "coins"))
             self.scorer.add(walked(worlds, batch.seed, lambda here: here.oracle(here.get_state())), "oracle")
             self.scorer.add(walked(worlds, batch.seed, lambda here: here.reactive(coins)), "reactive")

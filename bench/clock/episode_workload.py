@@ -17,9 +17,9 @@ from bench.clock.optimiser_step import OptimiserStep, weight_bytes
 from bench.clock.workload import STILL, autocast
 from bench.spec import CellSpec
 from models.state import State
-from tasks.actor_critic import LearningSettings, learn, play
+from tasks.actor_critic import LearningSettings, play
+from tasks.episode_step import act_and_learn
 from tasks.episodes import EpisodeBatch
-from tasks.randomness import derive, seed_generators, uniform
 
 
 class EpisodeTrainingStep:
@@ -62,13 +62,18 @@ class EpisodeTrainingStep:
     def step(self) -> None:
         """One training step, as `EpisodeModule.training_step` takes it."""
         assert self.batch is not None
-        seed_generators(derive(self.seed, "step", self.count, "rank", 0))
-        draws = torch.Generator().manual_seed(derive(self.seed, "actions", self.count, "rank", 0))
         with self.autocast():
-            played = play(self.model, self.worlds, self.batch.seed, draws, whole=self.whole)
-            entropy = self.learning.entropy_at(self.count, self.train.steps)
-            randomness = uniform(self.seed, "step", self.count, "shared")
-            learn(self.model, played, self.learning, entropy, randomness, self.update.backward)
+            played, _ = act_and_learn(
+                self.model,
+                self.worlds,
+                self.batch.seed,
+                self.learning,
+                self.seed,
+                self.count,
+                self.train.steps,
+                self.update.backward,
+                self.whole,
+            )
         self.update.step()
         self.state = played.state
         self.count += 1

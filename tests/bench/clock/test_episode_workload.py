@@ -19,6 +19,7 @@ from bench.clock.settings import ClockSettings
 from bench.presets.preset import read
 from bench.spec import CellSpec
 from bench.study import plan
+from tasks import episode_step
 from tasks.actor_critic import Played, play
 
 CPU = torch.device("cpu")
@@ -65,6 +66,7 @@ def test_a_step_is_timed_until_the_horizon_however_soon_worlds_end(monkeypatch: 
         steps.append(found.action.shape[1])
         return found
 
+    monkeypatch.setattr(episode_step, "play", noted)
     monkeypatch.setattr(episode_workload, "play", noted)
     for work in (EpisodeTrainingStep(spec, None, CPU), EpisodeEvaluationStep(spec, None, CPU)):
         act = work.worlds.act

@@ -1,0 +1,46 @@
+"""One training step on a batch of episodes, up to the gradients: what the Lightning module and the clock both run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from models.backbone import Backbone
+from tasks.actor_critic import LearningSettings, Played, learn, play
+from tasks.randomness import derive, seed_generators, uniform
+from tasks.worlds import Worlds
+
+
+def act_and_learn(
+    model: Backbone,
+    worlds: Worlds,
+    episodes: int,
+    learning: LearningSettings,
+    seed: int,
+    step: int,
+    steps: int,
+    backward: Callable[[Tensor], None],
+    whole: bool = False,
+) -> tuple[Played, dict[str, Tensor]]:
+    """Acts through an episode of every world, and adds up the gradients of learning from it.
+
+    Args:
+        model: in training mode.
+        worlds: who is acted in; they are begun anew.
+        episodes: the seed that the worlds are drawn from.
+        learning: discount, weights of the losses.
+        seed: of the training; with `step`, all other randomness comes from it.
+        step: how many steps were taken before, of `steps`.
+        backward: adds a scalar loss's gradients up.
+        whole: whether to go on until the horizon, so that all policies take as many steps.
+
+    Returns:
+        what was played, and what `learn` says.
+    """
+    seed_generators(derive(seed, "step", step, "rank", 0))
+    draws = torch.Generator().manual_seed(derive(seed, "actions", step, "rank", 0))
+    played = play(model, worlds, episodes, draws, whole=whole)
+    entropy = learning.entropy_at(step, steps)
+    return played, learn(model, played, learning, entropy, uniform(seed, "step", step, "shared"), backward)
