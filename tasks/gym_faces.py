@@ -55,7 +55,12 @@ class ManyWorlds(VectorEnv[Any, Any, Any]):
     def step(
         self, actions: Any
     ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """All worlds act. At the horizon, those that have not ended are truncated."""
+        """All worlds act. At the horizon, those that have not ended are truncated.
+
+        Raises ValueError for what is no action of every world.
+        """
+        if not self.action_space.contains(np.asarray(actions)):
+            raise ValueError(f"{actions!r} is not in {self.action_space}")
         took = torch.as_tensor(np.asarray(actions), dtype=torch.long, device=self.worlds.device)
         step = self.worlds.step(took)
         truncated = self.worlds.truncated.cpu().numpy()
@@ -73,10 +78,15 @@ class OneWorld(gym.Env[Observation, np.int64]):
     Args:
         make: builds a batch from (count, first).
         number: which world of a batch this one is.
+        render_mode: ``ansi``, in which `render` gives the world as text, or None. Raises ValueError for another.
     """
 
-    def __init__(self, make: Callable[[int, int], Worlds], number: int = 0) -> None:
-        self.metadata = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012  # Gymnasium's own name and type
+
+    def __init__(self, make: Callable[[int, int], Worlds], number: int = 0, render_mode: str | None = None) -> None:
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}; give ansi, or None")
+        self.render_mode = render_mode
         self.worlds = make(1, number)
         self.observation_space, self.action_space = _spaces(self.worlds)
 
@@ -88,7 +98,9 @@ class OneWorld(gym.Env[Observation, np.int64]):
         return self.worlds.reset(chosen)[0].cpu().numpy(), {}
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Raises RuntimeError where the episode has ended."""
+        """Raises ValueError for what is no action, and RuntimeError where the episode has ended."""
+        if not self.action_space.contains(action):
+            raise ValueError(f"{action!r} is not in {self.action_space}")
         if self.worlds.time >= 0 and bool(self.worlds.ended[0]):
             raise RuntimeError("the episode has ended; reset it")
         step = self.worlds.step(torch.tensor([int(action)], device=self.worlds.device))
@@ -100,6 +112,10 @@ class OneWorld(gym.Env[Observation, np.int64]):
             truncated,
             {},
         )
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """The world as text, see `Worlds.drawn`; None in no render mode."""
+        return self.worlds.drawn() if self.render_mode == "ansi" else None
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """The full Markov state."""

@@ -96,6 +96,10 @@ class Worlds(ABC):
         return {"time": time, "ended": self.ended.clone(), **{name: getattr(self, name).clone() for name in self.state}}
 
     @abstractmethod
+    def drawn(self) -> str:
+        """The first world as text."""
+
+    @abstractmethod
     def oracle(self, state: Mapping[str, Tensor]) -> Tensor:
         """Actions [B] of one who knows the full state that `get_state` gives."""
 
