@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from reports.drawing import Look, figure, legend, levels, title
 from reports.groups import Group
 from reports.quality import QualityTable
+from reports.references import references
 
 _FEWEST = 30
 """Answers at a distance, of one seed, below which a point would be luck."""
@@ -68,8 +69,8 @@ def draw(quality: QualityTable, looks: Mapping[str, Look]) -> Figure | None:
         if max(len(values) for values in points.values()) > 1:
             low, high = [min(values) for values in points.values()], [max(values) for values in points.values()]
             axes.fill_between(x, low, high, color=looks[label].colour, alpha=0.15, linewidth=0)
-    if metric == quality.metric:  # of the same questions
-        levels(axes, quality.references)
+    groups = [line.group for line in quality.lines]
+    levels(axes, references(groups, metric, quality.split))
     unit = _unit(quality, metric, along)
     if unit == "%" and axes.get_ylim()[1] < 1:  # where nobody has got anything right
         axes.set_ylim(0, 10)

@@ -87,13 +87,8 @@ def _evaluation(quality: QualityTable) -> str:
     found = rows[(rows["metric"] == quality.metric) & (rows["split"] == quality.split) & rows["value"].notna()]
     if found.empty:
         return f"No cell has a {quality.split} result yet."
-    if _acts(quality) and quality.split == "validation":
-        return "Validation: the best point of each training, the likeliest action taken."
     if _acts(quality):
-        return (
-            f"Test: {_counts(found)} episodes, the likeliest action taken, with the weights of the best validation "
-            "point; sampled: the same worlds, actions drawn as in training."
-        )
+        return _acting(quality, found)
     contexts = {
         f"blocks of {context['block_length']} tokens, {context.get('evaluation_batch_size')} rows"
         for context in found["context"]
@@ -102,12 +97,24 @@ def _evaluation(quality: QualityTable) -> str:
     how = "".join(f"; {context}" for context in sorted(contexts))
     if quality.split == "validation":
         return f"Validation: the best point of each training{how}."
-    over = _counts(found)
-    return f"Test: the whole split ({over} scored positions), with the weights of the best validation point{how}."
+    return f"Test: the whole split ({_counts(found)} scored items), with the weights of the best validation point{how}."
+
+
+def _acting(quality: QualityTable, found: pd.DataFrame) -> str:
+    """Which of an agent's actions its score is of, and what the other score is of."""
+    drawn = any(isinstance(context, dict) and context.get("actions") == "drawn" for context in found["context"])
+    ways = ("actions drawn as in training", "the likeliest action taken")
+    (how, other), further = (ways, "greedy") if drawn else (ways[::-1], "sampled")
+    if quality.split == "validation":
+        return f"Validation: the best point of each training, {how}."
+    return (
+        f"Test: {_counts(found)} episodes, {how}, with the weights of the best validation point; "
+        f"{quality.metric}_{further}: the same worlds, {other}."
+    )
 
 
 def _counts(rows: pd.DataFrame) -> str:
-    """How many positions or episodes the rows are made of."""
+    """How many positions, answers or episodes the rows are made of."""
     return " or ".join(f"{n:,}" for n in sorted({int(n) for n in rows["n"].dropna()}))
 
 

@@ -112,7 +112,7 @@ class Successes(EpisodeScores):
     """
 
     def __init__(self, shortest: int, longest: int, context: dict[str, str | int | float | bool]) -> None:
-        super().__init__("success", "%", context)
+        super().__init__("success", "%", "greedy", context)
         self.shortest, self.longest = shortest, longest
 
     def add(self, worlds: Worlds, who: Who) -> None:

@@ -84,6 +84,8 @@ class Stored:
     """The task's metric on validation, likewise."""
     scores: tuple[Row, ...] = ()
     """What else the task measured."""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    """What the row of the task's metric says of itself."""
 
 
 def study(folder: Path, results: list[Stored]) -> Path:
@@ -93,7 +95,7 @@ def study(folder: Path, results: list[Stored]) -> Path:
         card, rows = CARDS["tasks"][stored.spec.task], []
         if stored.value is not None:
             better = card["higher_is_better"]
-            context = {"block_length": stored.spec.train["block_length"]}
+            context = {"block_length": stored.spec.train["block_length"], **stored.context}
             rows = [
                 Row(card["metric"], stored.value, card["unit"], "test", 100, higher_is_better=better, context=context)
             ]

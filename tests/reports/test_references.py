@@ -87,8 +87,26 @@ def test_what_else_a_task_measures_has_columns_but_what_is_by_distance(tmp_path:
 
 def test_episodes_are_called_so(tmp_path: Path) -> None:
     text, _ = build_report(acting(tmp_path / "s"))
-    assert "- Test: 100 episodes, the likeliest action taken, with the weights of the best validation point" in text
+    assert "- Test: 100 episodes, the likeliest action taken, with the weights of the best validation point; " in text
+    assert "; success_sampled: the same worlds, actions drawn as in training." in text
     assert "when the last world has ended" in text
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_a_report_says_whether_actions_were_drawn(tmp_path: Path, split: str) -> None:
+    result = stored.Stored(
+        stored.spec("transformer_xl", task="portal"), 2.5, validation=2.0, context={"actions": "drawn"}
+    )
+    study = stored.study(tmp_path / "s", [result])
+    if split == "validation":
+        (study / "sweep.json").write_text("{}")
+    text, _ = build_report(study)
+    wanted = {
+        "validation": "- Validation: the best point of each training, actions drawn as in training.",
+        "test": "- Test: 100 episodes, actions drawn as in training, with the weights of the best validation point; "
+        "rooms_greedy: the same worlds, the likeliest action taken.",
+    }
+    assert wanted[split] in text
 
 
 def figure(study: Path, of: Any) -> tuple[QualityTable, Figure]:
@@ -117,13 +135,20 @@ def test_success_by_length_is_drawn_with_its_mean_range_and_references(tmp_path:
 
 
 def test_distances_of_agents_are_steps_and_a_metric_by_distance_has_its_own_unit(tmp_path: Path) -> None:
-    scores = (row("second_tries_by_distance", 90.0, distance_min=4, distance_max=7),)
+    scores = (
+        row("second_tries_by_distance", 90.0, distance_min=4, distance_max=7),
+        row("second_tries_reactive", 50.0),
+        row("rooms_oracle", 3.0, unit="rooms"),
+    )
     result = stored.Stored(stored.spec("transformer_xl", task="portal"), 2.5, scores=scores)
     quality, drawn = figure(stored.study(tmp_path / "s", [result]), by_distance.draw)
     (axes,) = drawn.axes
     assert quality.unit == "rooms"
     assert axes.get_ylabel() == "second_tries (%), higher is better"
     assert axes.get_xlabel() == "distance back to what must be remembered (steps)"
+    assert names_of(axes) == {"reactive"}, "of second tries; who passes three rooms is of another figure"
+    (level,) = [line for line in axes.lines if line.get_linewidth() < 1]
+    assert set(np.asarray(level.get_ydata(), dtype=float)) == {50.0}
 
 
 def test_accuracy_by_distance_leaves_out_what_few_answers_say(tmp_path: Path) -> None:

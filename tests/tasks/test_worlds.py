@@ -96,6 +96,30 @@ def test_gymnasium_accepts_one_world(make: Make) -> None:
     check_env(OneWorld(make), skip_render_check=True)
 
 
+def test_one_world_is_rendered_as_text() -> None:
+    one = OneWorld(corridors, render_mode="ansi")
+    one.reset(seed=3)
+    before = one.render()
+    assert before == one.worlds.drawn()
+    one.step(np.int64(RIGHT))
+    assert one.render() != before
+    assert OneWorld(corridors).render() is None
+    with pytest.raises(ValueError, match="render_mode is 'human'; give ansi"):
+        OneWorld(corridors, render_mode="human")
+
+
+def test_what_is_no_action_is_refused() -> None:
+    many, one = ManyWorlds(corridors(3)), OneWorld(corridors)
+    many.reset(seed=0)
+    one.reset(seed=0)
+    for wrong in (np.array([0, 4, 1]), np.array([0, -1, 1]), np.array([0, 1])):
+        with pytest.raises(ValueError, match="is not in"):
+            many.step(wrong)
+    for action in (4, -1):
+        with pytest.raises(ValueError, match="is not in"):
+            one.step(np.int64(action))
+
+
 def test_worlds_run_in_lockstep() -> None:
     many = ManyWorlds(corridors(3))
     assert many.metadata["autoreset_mode"] == AutoresetMode.DISABLED
@@ -320,16 +344,37 @@ def test_rooms_are_counted_as_they_are_passed() -> None:
     scorer = portal.scorer(portal.Settings(), TrainSettings())
     worlds.passed = torch.tensor([0, 3, 1, 2])
     worlds.since = torch.tensor([[1, -1, -1], [-1, 7, 4], [1, -1, -1], [-1, -1, 9]])
-    worlds.second_try = torch.tensor([[0, -1, -1], [-1, 1, 0], [1, -1, -1], [-1, -1, -1]])
-    scorer.add(worlds, "greedy")
-    worlds.passed = torch.tensor([0, 0, 0, 1])
-    scorer.add(worlds, "chance")
-    assert [(score.metric, score.context.get("distance"), score.value, score.n) for score in scorer.scores()] == [
+    nobody = torch.full_like(worlds.second_try, -1)
+    for who, passed, second_try in (
+        ("greedy", [0, 0, 0, 1], torch.zeros_like(nobody)),
+        ("sampled", [0, 3, 1, 2], torch.tensor([[0, -1, -1], [-1, 1, 0], [1, -1, -1], [-1, -1, -1]])),
+        ("oracle", [3, 3, 3, 3], nobody),
+        ("reactive", [1, 0, 3, 2], torch.tensor([[1, -1, -1], [-1, 1, 0], [1, -1, -1], [-1, -1, -1]])),
+        ("chance", [0, 0, 0, 0], nobody),
+    ):
+        worlds.passed, worlds.second_try = torch.tensor(passed), second_try
+        scorer.add(worlds, cast("Who", who))
+    found = scorer.scores()
+    assert [(score.metric, score.context.get("distance"), score.value, score.n) for score in found] == [
         ("rooms", None, 1.5, 4),
-        ("rooms_chance", None, 0.25, 4),
+        ("rooms_greedy", None, 0.25, 4),
+        ("rooms_oracle", None, 3.0, 4),
+        ("rooms_reactive", None, 1.5, 4),
+        ("rooms_chance", None, 0.0, 4),
+        ("second_tries_reactive", None, 75.0, 4),
         ("second_tries_by_distance", "1-1", 50.0, 2),
         ("second_tries_by_distance", "4-7", 50.0, 2),
     ]
+    actions = {score.metric: score.context.get("actions") for score in found}
+    assert actions == {
+        "rooms": "drawn",
+        "rooms_greedy": "likeliest",
+        "rooms_oracle": None,
+        "rooms_reactive": None,
+        "rooms_chance": None,
+        "second_tries_reactive": None,
+        "second_tries_by_distance": "drawn",
+    }
 
 
 def test_worlds_that_were_never_reset_say_so() -> None:
