@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,9 +24,10 @@ from models.errors import SettingsError
 from tasks.actor_critic import play
 from tasks.randomness import derive
 from tasks.registry import TASKS
+from tasks.worlds import Worlds
 
 ACTING = [name for name in TASKS.names() if TASKS.card(name)["objective"] == "episodes"]
-SLOW = ("corridor", "instruction", "object_collision", "portal")
+SLOW = ("instruction", "object_collision", "portal")
 SHORT = {
     "object_collision": ["task.object_collision.evaluation_questions=50"],
     "long_copy": ["task.long_copy.evaluation_symbols=100"],
@@ -42,9 +44,9 @@ def planned(task: str, methods: list[str], *assignments: str) -> Study:
 
 
 def cell(task: str, method: str = "transformer_xl", **train: Any) -> CellSpec:
-    budget = {"steps": 6, "validate_every": 3, "checkpoint_every": 2, "log_every": 2, "batch_size": 4, **train}
+    budget = {"steps": 6, "validate_every": 3, "checkpoint_every": 2, "log_every": 2, "batch_size": 4}
     budget |= {"evaluation_batch_size": 16} if task in ACTING else {}
-    words = [f"train.{key}={value}" for key, value in budget.items()]
+    words = [f"train.{key}={value}" for key, value in (budget | train).items()]
     (spec,) = planned(
         task, [method], "trainer.accelerator=cpu", "trainer.precision=64-true", *words, *SHORT[task]
     ).cells
@@ -81,7 +83,9 @@ def curve(folder: Path, spec: CellSpec) -> list[dict[str, Any]]:
     return [{key: record[key] for key in ("step", "split", "metric", "value")} for record in records]
 
 
-@pytest.mark.parametrize("task", ["long_copy", *[pytest.param(name, marks=pytest.mark.slow) for name in SLOW]])
+@pytest.mark.parametrize(
+    "task", ["corridor", "long_copy", *[pytest.param(name, marks=pytest.mark.slow) for name in SLOW]]
+)
 def test_a_cell_that_is_killed_ends_as_if_it_had_not_been(tmp_path: Path, task: str) -> None:
     spec = cell(task, "expire_span")
     whole = run(tmp_path / "whole", spec)
@@ -151,6 +155,58 @@ def test_an_agent_is_evaluated_again_as_it_was_tested_and_with_other_spans(tmp_p
     assert cut.statistics["slots_alive"] < again.statistics["slots_alive"]
     with pytest.raises(SettingsError, match=r"--spans.*reads one at a time"):
         evaluate(checkpoint, edit="shuffled")
+
+
+@pytest.mark.parametrize("task", ACTING)
+def test_each_score_of_a_tested_cell_is_of_who_it_is_named_after(tmp_path: Path, task: str) -> None:
+    spec = cell(task, steps=2, validate_every=2, learning_rate=0.1, evaluation_batch_size=256)
+    result = run(tmp_path, spec)
+    parts = build_parts(spec)
+    parts.model.load_state_dict(load(tmp_path / "cells" / spec.id / "checkpoints" / "best.ckpt")["model"])
+
+    def walk(policy: Callable[[Worlds], torch.Tensor], seed: int) -> float:
+        worlds.reset(seed)
+        while not bool(worlds.ended.all()):
+            worlds.step(policy(worlds))
+        return worth()
+
+    def worth() -> float:
+        return float(100 * worlds.success.double().mean() if task == "corridor" else worlds.passed.double().mean())
+
+    wanted = {}
+    source = parts.task.evaluation_source(parts.task_settings, parts.train, "test")
+    assert source.blocks == 2
+    position = source.start()
+    for _ in range(2):  # the same worlds, greedy and sampled
+        batch = source.read(position)
+        position = batch.position
+        worlds = parts.task.worlds(parts.task_settings, 256, 0, torch.device("cpu"))
+        draws = torch.Generator().manual_seed(derive(batch.seed, "actions"))
+        play(parts.model.eval(), worlds, batch.seed, None if batch.greedy else draws)
+        wanted["greedy" if batch.greedy else "sampled"] = worth()
+    wanted["oracle"] = walk(lambda here: here.oracle(here.get_state()), batch.seed)
+    coins = torch.Generator().manual_seed(derive(batch.seed, "coins"))
+    wanted["reactive"] = walk(lambda here: here.reactive(coins), batch.seed)
+    wanted["chance"] = walk(lambda here: here.chance(coins), batch.seed)
+    assert len(set(wanted.values())) == 5, "whoever is taken for another is noticed"
+    own, metric = {"corridor": "greedy", "portal": "sampled"}[task], TASKS.card(task)["metric"]
+    found = {row.metric: row.value for row in result.rows if row.split == "test" and "_by_" not in row.metric}
+    for who, value in wanted.items():
+        assert found[metric if who == own else f"{metric}_{who}"] == pytest.approx(value), who
+    assert wanted["oracle"] == {"corridor": 100, "portal": 2}[task]
+
+
+@pytest.mark.slow
+def test_an_agent_with_memory_learns_what_one_without_cannot(tmp_path: Path) -> None:
+    budget = {"steps": 150, "validate_every": 150, "batch_size": 32, "learning_rate": 3e-3, "log_every": 10}
+    budget |= {"evaluation_batch_size": 256}
+    success = {}
+    for method, block in (("transformer_xl", 4), ("full_attention+memory=none", 1)):
+        spec = cell("corridor", method, **budget, block_length=block)
+        rows = run(tmp_path, spec).rows
+        success[method] = next(row.value for row in rows if (row.metric, row.split) == ("success", "test"))
+    assert success["transformer_xl"] > 90
+    assert 40 < success["full_attention+memory=none"] < 60
 
 
 @pytest.mark.parametrize("task", ACTING)

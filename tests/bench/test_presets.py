@@ -88,6 +88,13 @@ def test_numbers_that_are_compared_come_from_three_seeds_and_of_agents_from_five
         assert seeds == set(range(5 if acts(cell) else 3))
 
 
+@pytest.mark.parametrize("name", ["small", "paper"])
+def test_agents_are_evaluated_in_a_thousand_episodes_or_more(name: str) -> None:
+    agents = [cell for cell in cells(name) if acts(cell)]
+    assert {cell.task for cell in agents} == {"corridor", "portal"}
+    assert all(cell.task_settings["evaluation_episodes"] >= 1000 for cell in agents)
+
+
 @pytest.mark.parametrize("name", presets.names())
 def test_every_task_has_a_model_without_memory(name: str) -> None:
     found = cells(name)

@@ -861,6 +861,7 @@ WORLDS = (
 )
 
 _STEP = f"{_CLOCK}/test_episode_workload.py"
+_CELLS = "tests/bench/test_all_tasks.py"
 _BESIDE = "tests/reports/test_references.py"
 
 AROUND_WORLDS = (
@@ -900,6 +901,34 @@ AROUND_WORLDS = (
         "tests/tasks/test_instruction.py::test_delays_are_log_uniform_and_fates_as_probable_as_asked_for",
     ),
     Fault(
+        "drawn actions are scored as the likeliest",
+        "tasks/episode_module.py",
+        '"greedy" if batch.greedy else "sampled"',
+        '"sampled" if batch.greedy else "greedy"',
+        f"{_CELLS}::test_each_score_of_a_tested_cell_is_of_who_it_is_named_after[portal]",
+    ),
+    Fault(
+        "who tosses coins is scored as one who knows all",
+        "tasks/episode_module.py",
+        'lambda here: here.oracle(here.get_state())), "oracle")',
+        'lambda here: here.reactive(coins)), "oracle")',
+        f"{_CELLS}::test_each_score_of_a_tested_cell_is_of_who_it_is_named_after[corridor]",
+    ),
+    Fault(
+        "second tries of the likeliest actions count",
+        "tasks/portal.py",
+        "distance, right = torch.cat(self._tries[self.who], dim=1)",
+        'distance, right = torch.cat(self._tries["greedy"], dim=1)',
+        "tests/tasks/test_worlds.py::test_rooms_are_counted_as_they_are_passed",
+    ),
+    Fault(
+        "the report says of drawn actions that they are the likeliest",
+        "reports/reading.py",
+        'context.get("actions") == "drawn"',
+        'context.get("actions") == "likeliest"',
+        f"{_BESIDE}::test_a_report_says_whether_actions_were_drawn[test]",
+    ),
+    Fault(
         "the step of an agent that succeeds is shorter",
         "tasks/actor_critic.py",
         "while worlds.time < worlds.horizon if whole else not bool(worlds.ended.all()):",
@@ -911,7 +940,7 @@ AROUND_WORLDS = (
         "bench/evaluation.py",
         "self.record.tokens.append(pl_module.alive.cpu())",
         "self.record.tokens.append(torch.ones_like(pl_module.alive).cpu())",
-        "tests/bench/test_all_tasks.py::test_an_agent_is_evaluated_again_as_it_was_tested_and_with_other_spans",
+        f"{_CELLS}::test_an_agent_is_evaluated_again_as_it_was_tested_and_with_other_spans",
     ),
     Fault(
         "solved is a share of a hundred, whatever the best possible is",

@@ -78,6 +78,19 @@ def test_actions_are_drawn_with_the_policys_probabilities() -> None:
     torch.testing.assert_close(found.to(wanted), wanted, rtol=0, atol=0.03)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(("task", "settings"), TASKS, ids=["corridor", "portal"])
+def test_an_episode_on_a_gpu_is_that_on_the_cpu(task: ModuleType, settings: Any) -> None:
+    found = []
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        net = model(task, settings).to(device)
+        worlds = task.worlds(settings, 12, 0, device)
+        found.append(play(net, worlds, 3, torch.Generator().manual_seed(0)))
+    for name in ("observation", "action", "reward", "alive"):
+        assert torch.equal(getattr(found[0], name), getattr(found[1], name).cpu())
+    torch.testing.assert_close(found[0].log_probability, found[1].log_probability.cpu(), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize(("task", "settings"), TASKS, ids=["corridor", "portal"])
 def test_no_split_has_episodes_of_another(task: ModuleType, settings: Any) -> None:
     train = TrainSettings(batch_size=4, evaluation_batch_size=16)
