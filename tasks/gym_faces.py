@@ -113,7 +113,7 @@ class OneWorld(gym.Env[Observation, np.int64]):
             {},
         )
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The world as text, see `Worlds.drawn`; None in no render mode."""
         return self.worlds.drawn() if self.render_mode == "ansi" else None
 
