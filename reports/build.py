@@ -13,7 +13,8 @@ import pandas as pd
 from bench.store.atomic import write_bytes
 from bench.store.damaged import DamagedFile
 from bench.store.frame import load
-from reports import by_distance, contexts, html, learning_curves, markdown, tradeoff
+from reports import by_distance_figure, contexts, html, learning_curves, markdown, tradeoff
+from reports.by_distance import by_distance
 from reports.drawing import looks, write
 from reports.efficiency import efficiency_table
 from reports.efficiency_part import frame
@@ -114,10 +115,10 @@ def figures(study: Path, quality: QualityTable, cards: Any, folder: Path, name: 
     if picture is not None:
         svg, _ = write(picture, folder, f"{name}-learning-curves")
         found.append(Figure(svg, learning_curves.alt(quality)))
-    picture = by_distance.draw(quality, look)
-    if picture is not None:
-        svg, _ = write(picture, folder, f"{name}-by-distance")
-        found.append(Figure(svg, by_distance.alt(quality)))
+    distances = by_distance(quality)
+    if distances is not None:
+        svg, _ = write(by_distance_figure.draw(quality, distances, look), folder, f"{name}-by-distance")
+        found.append(Figure(svg, by_distance_figure.alt(quality, distances)))
     efficiency = efficiency_table(quality)
     picture = None if efficiency is None else tradeoff.draw(efficiency, look)
     if efficiency is not None and picture is not None:

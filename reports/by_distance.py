@@ -1,37 +1,32 @@
 """Quality by distance: how well a method answers, against how far back lies what it must remember.
 
-One line per method, the mean over seeds, with the range over seeds as a band. A distance is a bin from a power of two
-to the next, whose point stands in its middle; or some lengths of a corridor. What a memory of a certain length can
-reach ends where its line falls. Of the test split alone: a sweep, which chooses by validation, has no such figure.
+Of each method and each bin the mean over seeds with its interval. A distance is a bin from a power of two to the next;
+or some lengths of a corridor. Of the test split alone: a sweep, which chooses by validation, has none.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-from reports.drawing import Look, figure, legend, levels, title
 from reports.groups import Group
-from reports.quality import QualityTable
+from reports.parts import Bullets, Heading, Part, Table
+from reports.quality import QualityTable, shown
 from reports.references import references
+from reports.statistics import FEWEST, Mean, mean_interval
 
 _FEWEST = 30
-"""Answers at a distance, of one seed, below which a point would be luck."""
+"""Answers at a distance, of one seed, below which a value would be luck."""
 
 
 @dataclass(frozen=True)
 class Along:
-    """What quality is drawn against.
+    """What quality is measured against.
 
     Args:
         name: how a metric's name ends after ``_by_``, and what its context's ends begin with.
-        axis: what the axis is called.
+        axis: what it is called.
         unit: of it; empty for tokens of a stream, steps of an episode.
         powers: whether bins are powers of two.
     """
@@ -47,95 +42,58 @@ _ALONG = (
     Along("length", "length", "cells", powers=False),
 )
 
-Points = dict[tuple[int, int], list[float]]
-"""The ends of a bin to one value per seed."""
+Ends = tuple[int, int]
+"""The least and the greatest distance of a bin."""
 
 
-def draw(quality: QualityTable, looks: Mapping[str, Look]) -> Figure | None:
-    """The figure of one table; None where its task has no distances, or its split is not test."""
-    found = _drawn(quality)
-    if found is None:
-        return None
-    metric, along = found
-    curves = {line.group.label: _points(line.group, metric, along) for line in quality.lines}
-    if not any(curves.values()):
-        return None
-    drawn, (axes,) = figure(7.6, 3.8)
-    for label, points in curves.items():
-        if not points:
-            continue
-        x = [_middle(ends, along) for ends in points]
-        axes.plot(x, [fmean(values) for values in points.values()], **looks[label].keywords())
-        if max(len(values) for values in points.values()) > 1:
-            low, high = [min(values) for values in points.values()], [max(values) for values in points.values()]
-            axes.fill_between(x, low, high, color=looks[label].colour, alpha=0.15, linewidth=0)
-    groups = [line.group for line in quality.lines]
-    levels(axes, references(groups, metric, quality.split))
-    unit = _unit(quality, metric, along)
-    if unit == "%" and axes.get_ylim()[1] < 1:  # where nobody has got anything right
-        axes.set_ylim(0, 10)
-    if along.powers:
-        axes.set_xscale("log", base=2)
-    names = {_middle(ends, along): _text(*ends) for points in curves.values() for ends in points}
-    axes.xaxis.set_major_locator(FixedLocator(sorted(names)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: names.get(x, "")))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(axis="x", labelrotation=30 if len(names) > 6 else 0)
-    axes.set_xlabel(_axis(quality, along))
-    axes.set_ylabel(f"{metric} ({unit}), {'higher' if quality.higher_is_better else 'lower'} is better")
-    title(axes, f"{quality.heading}: {metric} by {along.name}")
-    bands = any(len(values) > 1 for points in curves.values() for values in points.values())
-    legend(drawn, axes, title="mean; band: range over seeds" if bands else "")
-    return drawn
+@dataclass(frozen=True)
+class ByDistance:
+    """A table's task by distance.
+
+    Args:
+        metric: its name without ``_by_...``; unit: its unit; along: what it is measured against.
+        where: the unit of `along`: tokens, steps, cells.
+        values: by a line's label and the ends of a bin, one value per seed; only of bins with enough answers.
+        references: of the same metric, see `reports.references`.
+    """
+
+    metric: str
+    unit: str
+    along: Along
+    where: str
+    values: Mapping[str, Mapping[Ends, list[float]]]
+    references: Mapping[str, float]
+
+    def ends(self) -> list[Ends]:
+        """The bins that any line has, from near to far."""
+        return sorted({ends for points in self.values.values() for ends in points})
 
 
-def alt(quality: QualityTable) -> str:
-    """What the figure shows."""
-    found = _drawn(quality)
-    assert found is not None
-    return f"{quality.heading}: {found[0]} against {_axis(quality, found[1])}, one line per method"
-
-
-def _axis(quality: QualityTable, along: Along) -> str:
-    unit = along.unit or ("steps" if quality.objective == "episodes" else "tokens")
-    return f"{along.axis} ({unit})"
-
-
-def _unit(quality: QualityTable, metric: str, along: Along) -> str:
-    """The unit of a metric by distance, which need not be that of the table's."""
-    for line in quality.lines:
-        rows = line.group.rows
-        for unit in rows[rows["metric"] == f"{metric}_by_{along.name}"]["unit"]:
-            return str(unit)
-    raise ValueError(f"no line has {metric} by {along.name}")
-
-
-def _drawn(quality: QualityTable) -> tuple[str, Along] | None:
-    """The first metric that the task has by distance, and along what."""
+def by_distance(quality: QualityTable) -> ByDistance | None:
+    """The first metric that a table's task has by distance; None where it has none, or the split is not test."""
     if quality.split != "test":
         return None
-    for line in quality.lines:
-        for name in line.group.rows["metric"].unique():
+    groups = [line.group for line in quality.lines]
+    for group in groups:
+        for name in group.rows["metric"].unique():
             for along in _ALONG:
-                if str(name).endswith(f"_by_{along.name}"):
-                    return str(name).removesuffix(f"_by_{along.name}"), along
+                metric = str(name).removesuffix(f"_by_{along.name}")
+                if metric == str(name):
+                    continue
+                values = {each.label: _values(each, metric, along) for each in groups}
+                if not any(values.values()):
+                    return None
+                unit = str(group.rows[group.rows["metric"] == name]["unit"].iloc[0])
+                where = along.unit or ("steps" if quality.objective == "episodes" else "tokens")
+                return ByDistance(metric, unit, along, where, values, references(groups, metric, quality.split))
     return None
 
 
-def _middle(ends: tuple[int, int], along: Along) -> float:
-    low, high = ends
-    return math.sqrt(max(low, 1) * max(high, 1)) if along.powers else (low + high) / 2
-
-
-def _text(low: int, high: int) -> str:
-    return f"{low:,}-{high:,}" if high > low else f"{low:,}"
-
-
-def _points(group: Group, metric: str, along: Along) -> Points:
+def _values(group: Group, metric: str, along: Along) -> dict[Ends, list[float]]:
     """By the ends of its bin; only bins with enough answers."""
     rows = group.rows
     rows = rows[(rows["metric"] == f"{metric}_by_{along.name}") & (rows["split"] == "test") & rows["value"].notna()]
-    found: Points = {}
+    found: dict[Ends, list[float]] = {}
     for context, value, n in zip(rows["context"], rows["value"], rows["n"], strict=True):
         ends = _ends(context, along)
         if ends is not None and int(n) >= _FEWEST:
@@ -143,10 +101,48 @@ def _points(group: Group, metric: str, along: Along) -> Points:
     return {ends: found[ends] for ends in sorted(found)}
 
 
-def _ends(context: Any, along: Along) -> tuple[int, int] | None:
+def _ends(context: Any, along: Along) -> Ends | None:
     """The ends of a row's bin; None where it does not say."""
     names = (f"{along.name}_min", f"{along.name}_max")
     if not isinstance(context, dict) or not all(name in context for name in names):
         return None
     low, high = (int(context[name]) for name in names)
     return low, high
+
+
+def in_words(ends: Ends) -> str:
+    """A bin, such as ``16-31``."""
+    low, high = ends
+    return f"{low:,}-{high:,}" if high > low else f"{low:,}"
+
+
+def by_distance_parts(quality: QualityTable, found: ByDistance) -> list[Part]:
+    """The table as it is shown, and how to read it."""
+    bins = found.ends()
+    lines = [
+        (label, *(shown(mean_interval(points[ends]) if ends in points else None, found.unit) for ends in bins))
+        for label, points in found.values.items()
+    ]
+    lines += [(who, *[shown(Mean(value, None, 1), found.unit)] * len(bins)) for who, value in found.references.items()]
+    arrow = "↑" if quality.higher_is_better else "↓"
+    corner = f"{found.metric} ({found.unit}) {arrow} by {found.along.name} ({found.where})"
+    table = Table((corner, *(in_words(ends) for ends in bins)), tuple(lines))
+    return [
+        Heading(3, f"{quality.heading}: {found.metric} by {found.along.name}"),
+        table,
+        Bullets(tuple(_reading(quality, found))),
+    ]
+
+
+def _reading(quality: QualityTable, found: ByDistance) -> list[str]:
+    """What the table's figures are, in sentences."""
+    sentences = [f"By {found.along.axis}; values of fewer than {_FEWEST} are left out."]
+    lengths = sorted({line.group.spec["train"]["block_length"] for line in quality.lines})
+    if found.along.powers:
+        blocks = " or ".join(f"{length}" for length in lengths)
+        four = " or ".join(f"{4 * length}" for length in lengths)
+        sentences.append(f"Blocks have {blocks} {found.where}: what lies {four} or more back is four blocks away.")
+    most = max(len(values) for points in found.values.values() for values in points.values())
+    if most >= FEWEST:
+        sentences.append("± is half a Student-t 95 % interval over seeds.")
+    return sentences

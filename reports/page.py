@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reports import method_settings
+from reports.by_distance import by_distance, by_distance_parts
 from reports.efficiency import efficiency_table
 from reports.efficiency_part import efficiency_parts
 from reports.groups import Group, comparisons, groups
@@ -69,6 +70,9 @@ def page(
         efficiency = efficiency_table(quality)
         if efficiency is not None:
             parts += [Heading(3, f"{quality.heading}: time and memory"), *efficiency_parts(efficiency)]
+        distances = by_distance(quality)
+        if distances is not None:
+            parts += by_distance_parts(quality, distances)
         parts += drawn
     return [*parts, *contexts, *_not_ok(table), *_damaged(table), *_origin(table)]
 

@@ -15,8 +15,9 @@ from bench.store.result import Row
 from bench.store.statuses import Status
 from models.card import problem
 from models.registry import load_file
-from reports import by_distance, learning_curves
+from reports import by_distance_figure, learning_curves
 from reports.build import build_report
+from reports.by_distance import by_distance
 from reports.drawing import looks
 from reports.page import quality_tables
 from reports.quality import QualityTable
@@ -117,12 +118,24 @@ def figure(study: Path, of: Any) -> tuple[QualityTable, Figure]:
     return quality, drawn
 
 
+def distances(quality: QualityTable, look: Any) -> Figure:
+    found = by_distance(quality)
+    assert found is not None
+    return by_distance_figure.draw(quality, found, look)
+
+
+def alt_of(quality: QualityTable) -> str:
+    found = by_distance(quality)
+    assert found is not None
+    return by_distance_figure.alt(quality, found)
+
+
 def names_of(axes: Any) -> set[str]:
     return {text.get_text() for text in axes.texts}
 
 
 def test_success_by_length_is_drawn_with_its_mean_range_and_references(tmp_path: Path) -> None:
-    quality, drawn = figure(acting(tmp_path / "s"), by_distance.draw)
+    quality, drawn = figure(acting(tmp_path / "s"), distances)
     (axes,) = drawn.axes
     assert (axes.get_xlabel(), axes.get_xscale()) == ("length (cells)", "linear")
     first = next(line for line in axes.lines if line.get_label() == "Expire-Span")
@@ -131,7 +144,7 @@ def test_success_by_length_is_drawn_with_its_mean_range_and_references(tmp_path:
     band = np.asarray(axes.collections[1].get_paths()[0].vertices)
     assert (band[:, 1].min(), band[:, 1].max()) == (50.0 - 5, 80.0 - 4)
     assert names_of(axes) == {"oracle", "reactive", "chance"}
-    assert "success against length (cells)" in by_distance.alt(quality)
+    assert "success against length (cells)" in alt_of(quality)
 
 
 def test_distances_of_agents_are_steps_and_a_metric_by_distance_has_its_own_unit(tmp_path: Path) -> None:
@@ -141,7 +154,7 @@ def test_distances_of_agents_are_steps_and_a_metric_by_distance_has_its_own_unit
         row("rooms_oracle", 3.0, unit="rooms"),
     )
     result = stored.Stored(stored.spec("transformer_xl", task="portal"), 2.5, scores=scores)
-    quality, drawn = figure(stored.study(tmp_path / "s", [result]), by_distance.draw)
+    quality, drawn = figure(stored.study(tmp_path / "s", [result]), distances)
     (axes,) = drawn.axes
     assert quality.unit == "rooms"
     assert axes.get_ylabel() == "second_tries (%), higher is better"
@@ -157,7 +170,7 @@ def test_accuracy_by_distance_leaves_out_what_few_answers_say(tmp_path: Path) ->
         row("error_by_distance", 10.0, n, distance_min=low, distance_max=high) for (low, high), n in bins.items()
     )
     result = stored.Stored(stored.spec("transformer_xl", task="object_collision"), 50.0, scores=scores)
-    _, drawn = figure(stored.study(tmp_path / "s", [result]), by_distance.draw)
+    _, drawn = figure(stored.study(tmp_path / "s", [result]), distances)
     (axes,) = drawn.axes
     (line,) = axes.lines
     assert line.get_xdata() == pytest.approx([1, (1024 * 2047) ** 0.5])
@@ -165,9 +178,29 @@ def test_accuracy_by_distance_leaves_out_what_few_answers_say(tmp_path: Path) ->
     assert "tokens" in axes.get_xlabel()
 
 
+def test_a_table_has_each_distance_with_its_interval_and_says_how_far_four_blocks_are(tmp_path: Path) -> None:
+    near, far = {"distance_min": 8, "distance_max": 15}, {"distance_min": 1024, "distance_max": 2047}
+    results = []
+    for method, values in {"transformer_xl": (40.0, 50.0, 60.0), "expire_span": (10.0, 20.0, 60.0)}.items():
+        for seed, value in enumerate(values):
+            scores = [row("error_by_distance", value, 300, **near), row("error_chance", 74.0)]
+            scores += [row("error_by_distance", 70.0, 40, **far)] if method == "expire_span" else []
+            spec = stored.spec(method, seed, task="object_collision")
+            results.append(stored.Stored(spec, value, scores=tuple(scores)))
+    text, _ = build_report(stored.study(tmp_path / "s", results))
+    _, part = text.split("### object_collision: error by distance\n")
+    header = stored.line_of(part, "error (%) ↓ by distance (tokens)")
+    assert header[1:] == ["8-15", "1,024-2,047"]
+    assert stored.line_of(part, "Transformer-XL")[1:] == ["50.0 ± 24.8", "-"]
+    assert stored.line_of(part, "Expire-Span")[1:] == ["30.0 ± 65.7", "70.0 ± 0.0"]
+    assert stored.line_of(part, "chance")[1:] == ["74.0", "74.0"]
+    assert "- Blocks have 8 tokens: what lies 32 or more back is four blocks away." in part
+    assert "- ± is half a Student-t 95 % interval over seeds." in part
+
+
 def test_a_table_without_distances_has_no_such_figure(tmp_path: Path) -> None:
     (quality,) = quality_tables(load(stored.study(tmp_path / "s", [stored.Stored(stored.spec("transformer_xl"), 2.5)])))
-    assert by_distance.draw(quality, looks([line.group for line in quality.lines], {})) is None
+    assert by_distance(quality) is None
 
 
 def test_curves_of_agents_are_of_success_and_reward_by_episodes(tmp_path: Path) -> None:
@@ -205,14 +238,14 @@ def test_metrics_by_distance_are_not_mixed_and_ends_that_are_missing_are_left_ou
         row("other_by_distance", 50.0, 100, distance_min=2, distance_max=3),
     )
     result = stored.Stored(stored.spec("transformer_xl", task="object_collision"), 50.0, scores=scores)
-    _, drawn = figure(stored.study(tmp_path / "s", [result]), by_distance.draw)
+    _, drawn = figure(stored.study(tmp_path / "s", [result]), distances)
     assert drawn.axes[0].lines[0].get_ydata() == pytest.approx([10.0])
 
 
 def test_chance_is_drawn_only_beside_the_same_questions(tmp_path: Path) -> None:
     scores = (row("acts_by_distance", 10.0, 100, distance_min=2, distance_max=3), row("error_chance", 74.0))
     result = stored.Stored(stored.spec("transformer_xl", task="object_collision"), 50.0, scores=scores)
-    _, drawn = figure(stored.study(tmp_path / "s", [result]), by_distance.draw)
+    _, drawn = figure(stored.study(tmp_path / "s", [result]), distances)
     assert names_of(drawn.axes[0]) == set()
 
 

@@ -1,0 +1,60 @@
+"""The figure of quality by distance: one line per method, the mean over seeds, with their range as a band.
+
+A bin's point stands in its middle. What a memory of a certain length can reach ends where its line falls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from statistics import fmean
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from reports.by_distance import ByDistance, Ends, in_words
+from reports.drawing import Look, figure, legend, levels, title
+from reports.quality import QualityTable
+
+
+def draw(quality: QualityTable, found: ByDistance, looks: Mapping[str, Look]) -> Figure:
+    """The figure of one table's task by distance."""
+    drawn, (axes,) = figure(7.6, 3.8)
+    for label, points in found.values.items():
+        if not points:
+            continue
+        x = [_middle(ends, found) for ends in points]
+        axes.plot(x, [fmean(values) for values in points.values()], **looks[label].keywords())
+        if max(len(values) for values in points.values()) > 1:
+            low, high = [min(values) for values in points.values()], [max(values) for values in points.values()]
+            axes.fill_between(x, low, high, color=looks[label].colour, alpha=0.15, linewidth=0)
+    levels(axes, found.references)
+    if found.unit == "%" and axes.get_ylim()[1] < 1:  # where nobody has got anything right
+        axes.set_ylim(0, 10)
+    if found.along.powers:
+        axes.set_xscale("log", base=2)
+    names = {_middle(ends, found): in_words(ends) for ends in found.ends()}
+    axes.xaxis.set_major_locator(FixedLocator(sorted(names)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: names.get(x, "")))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelrotation=30 if len(names) > 6 else 0)
+    axes.set_xlabel(_axis(found))
+    axes.set_ylabel(f"{found.metric} ({found.unit}), {'higher' if quality.higher_is_better else 'lower'} is better")
+    title(axes, f"{quality.heading}: {found.metric} by {found.along.name}")
+    bands = any(len(values) > 1 for points in found.values.values() for values in points.values())
+    legend(drawn, axes, title="mean; band: range over seeds" if bands else "")
+    return drawn
+
+
+def alt(quality: QualityTable, found: ByDistance) -> str:
+    """What the figure shows."""
+    return f"{quality.heading}: {found.metric} against {_axis(found)}, one line per method"
+
+
+def _axis(found: ByDistance) -> str:
+    return f"{found.along.axis} ({found.where})"
+
+
+def _middle(ends: Ends, found: ByDistance) -> float:
+    low, high = ends
+    return math.sqrt(max(low, 1) * max(high, 1)) if found.along.powers else (low + high) / 2
