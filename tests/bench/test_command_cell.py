@@ -59,6 +59,7 @@ def write_spec(folder: Path, **changes: Any) -> Path:
     return place.spec_path
 
 
+@pytest.mark.slow
 def test_cell_runs_with_what_a_cell_needs_and_its_result_stands_beside_the_spec(tmp_path: Path, checkout: Path) -> None:
     path = write_spec(tmp_path)
     command = [sys.executable, "-c", ALONE, "cell", str(path)]

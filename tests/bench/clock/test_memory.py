@@ -71,6 +71,7 @@ def count(cell: Any) -> tuple[int, int]:
     return sum(parameter.numel() for parameter in parameters), len(parameters)
 
 
+@pytest.mark.slow
 def test_static_memory_is_weights_gradients_and_optimiser(text: str) -> None:
     numbers, tensors = count(tiny.spec(text, "transformer_xl"))
     of_adam = 4 * numbers + 4 * numbers + 2 * 4 * numbers + 4 * tensors  # two moments, and a step count for each tensor
