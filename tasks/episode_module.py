@@ -70,13 +70,13 @@ class EpisodeModule(TaskModule):
         played, said = act_and_learn(
             self.model,
             worlds,
-            batch.seed,
             self.learning,
-            self.seed,
-            self.step,
-            train.steps,
             self.manual_backward,
-            self.whole,
+            episodes=batch.seed,
+            seed=self.seed,
+            step=self.step,
+            of_steps=train.steps,
+            whole=self.whole,
         )
         self._acted = played.state
         self._update()

@@ -16,12 +16,13 @@ from tasks.worlds import Worlds
 def act_and_learn(
     model: Backbone,
     worlds: Worlds,
-    episodes: int,
     learning: LearningSettings,
+    backward: Callable[[Tensor], None],
+    *,
+    episodes: int,
     seed: int,
     step: int,
-    steps: int,
-    backward: Callable[[Tensor], None],
+    of_steps: int,
     whole: bool = False,
 ) -> tuple[Played, dict[str, Tensor]]:
     """Acts through an episode of every world, and adds up the gradients of learning from it.
@@ -29,11 +30,11 @@ def act_and_learn(
     Args:
         model: in training mode.
         worlds: who is acted in; they are begun anew.
-        episodes: the seed that the worlds are drawn from.
         learning: discount, weights of the losses.
-        seed: of the training; with `step`, all other randomness comes from it.
-        step: how many steps were taken before, of `steps`.
         backward: adds a scalar loss's gradients up.
+        episodes: the seed that this step's episodes are drawn from.
+        seed: the training's; with `step`, all other randomness comes from it.
+        step: how many steps were taken before, of `of_steps`.
         whole: whether to go on until the horizon, so that all policies take as many steps.
 
     Returns:
@@ -42,5 +43,5 @@ def act_and_learn(
     seed_generators(derive(seed, "step", step, "rank", 0))
     draws = torch.Generator().manual_seed(derive(seed, "actions", step, "rank", 0))
     played = play(model, worlds, episodes, draws, whole=whole)
-    entropy = learning.entropy_at(step, steps)
+    entropy = learning.entropy_at(step, of_steps)
     return played, learn(model, played, learning, entropy, uniform(seed, "step", step, "shared"), backward)

@@ -66,13 +66,13 @@ class EpisodeTrainingStep:
             played, _ = act_and_learn(
                 self.model,
                 self.worlds,
-                self.batch.seed,
                 self.learning,
-                self.seed,
-                self.count,
-                self.train.steps,
                 self.update.backward,
-                self.whole,
+                episodes=self.batch.seed,
+                seed=self.seed,
+                step=self.count,
+                of_steps=self.train.steps,
+                whole=self.whole,
             )
         self.update.step()
         self.state = played.state
