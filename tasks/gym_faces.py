@@ -59,9 +59,10 @@ class ManyWorlds(VectorEnv[Any, Any, Any]):
 
         Raises ValueError for what is no action of every world.
         """
-        if not self.action_space.contains(np.asarray(actions)):
+        given = np.asarray(actions)
+        if not (np.issubdtype(given.dtype, np.integer) and self.action_space.contains(given)):
             raise ValueError(f"{actions!r} is not in {self.action_space}")
-        took = torch.as_tensor(np.asarray(actions), dtype=torch.long, device=self.worlds.device)
+        took = torch.as_tensor(given, dtype=torch.long, device=self.worlds.device)
         step = self.worlds.step(took)
         truncated = self.worlds.truncated.cpu().numpy()
         ended = step.ended.cpu().numpy()
@@ -114,8 +115,12 @@ class OneWorld(gym.Env[Observation, np.int64]):
         )
 
     def render(self) -> str | None:
-        """The world as text, see `Worlds.drawn`; None in no render mode."""
-        return self.worlds.drawn() if self.render_mode == "ansi" else None
+        """The world as text, see `Worlds.drawn`; None without a render mode. Raises RuntimeError before a reset."""
+        if self.render_mode is None:
+            return None
+        if self.worlds.time < 0:
+            raise RuntimeError("no episode has begun; reset the world to see it")
+        return self.worlds.drawn()
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """The full Markov state."""
