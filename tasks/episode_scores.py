@@ -13,6 +13,8 @@ Who = Literal["greedy", "sampled", "oracle", "reactive", "chance"]
 """The model with its likeliest actions, or with actions that are drawn; one who knows all; the best who remembers
 nothing; one who draws any action."""
 
+BESIDE: tuple[Who, ...] = ("oracle", "reactive", "chance")
+"""Those who need no training."""
 _ACTIONS: dict[Who, str] = {"greedy": "likeliest", "sampled": "drawn"}
 _PARTS = 10
 
@@ -29,21 +31,26 @@ class EpisodeScores:
     def __init__(self, metric: str, unit: str, who: Who, context: dict[str, str | int | float | bool]) -> None:
         self.metric, self.unit, self.who, self.context = metric, unit, who, context
         self._values: dict[Who, list[Tensor]] = {}
-        self._groups: list[Tensor] = []
+        self._groups: dict[Who, list[Tensor]] = {}
 
     def count(self, value: Tensor, who: Who, group: Tensor | None = None) -> None:
-        """Counts episodes: what each was worth [B], and perhaps a whole number to group the metric by [B]."""
+        """Counts episodes: what each was worth [B], and perhaps a whole number to group them by [B]."""
         self._values.setdefault(who, []).append(value.cpu().double())
-        if who == self.who and group is not None:
-            self._groups.append(group.cpu())
+        if group is not None:
+            self._groups.setdefault(who, []).append(group.cpu())
 
     def means(self) -> list[Score]:
         """The metric, then the score of whoever else acted."""
         found = []
         for who in sorted(self._values, key=lambda who: who != self.who):
-            value, name = torch.cat(self._values[who]), self.metric if who == self.who else f"{self.metric}_{who}"
-            found.append(Score(name, float(value.mean()), self.unit, len(value), True, self.context_of(who)))
+            value = torch.cat(self._values[who])
+            name, context = self.named(self.metric, who), self.context_of(who)
+            found.append(Score(name, float(value.mean()), self.unit, len(value), True, context))
         return found
+
+    def named(self, metric: str, who: Who) -> str:
+        """A metric's name when `who` acted."""
+        return metric if who == self.who else f"{metric}_{who}"
 
     def context_of(self, who: Who) -> dict[str, str | int | float | bool]:
         """What a reader needs to judge a score; of the model's also which of its actions were taken."""
@@ -52,23 +59,16 @@ class EpisodeScores:
     def by_group(self, name: str, low: int, high: int) -> list[Score]:
         """``<metric>_by_<name>`` for each part of low .. high that there is, of at most `_PARTS` of the same size.
 
-        Its ends stand in the context, as ``<name>_min`` and ``<name>_max``.
+        Its ends stand in the context, as ``<name>_min`` and ``<name>_max``. The metric's first, then those of `BESIDE`.
         """
-        value, group = torch.cat(self._values[self.who]), torch.cat(self._groups)
         size = -(-(high - low + 1) // _PARTS)
-        part = (group - low) // size
-        return [
-            Score(
-                f"{self.metric}_by_{name}",
-                float(value[part == number].mean()),
-                self.unit,
-                int((part == number).sum()),
-                True,
-                {
-                    **self.context_of(self.who),
-                    f"{name}_min": low + number * size,
-                    f"{name}_max": min(low + (number + 1) * size - 1, high),
-                },
-            )
-            for number in sorted(set(part.tolist()))
-        ]
+        found = []
+        for who in (self.who, *(who for who in BESIDE if who in self._groups)):
+            value, part = torch.cat(self._values[who]), (torch.cat(self._groups[who]) - low) // size
+            for number in sorted(set(part.tolist())):
+                inside = value[part == number]
+                first = low + number * size
+                ends = {f"{name}_min": first, f"{name}_max": min(first + size - 1, high)}
+                metric, context = f"{self.named(self.metric, who)}_by_{name}", {**self.context_of(who), **ends}
+                found.append(Score(metric, float(inside.mean()), self.unit, len(inside), True, context))
+        return found

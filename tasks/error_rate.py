@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -12,9 +14,9 @@ class ErrorRate:
     """Counts wrong answers.
 
     Its first score is ``error``, over all scored positions; ``error_chance`` is that of one who always gives the answer
-    that is right most often. Then follows one ``error_by_distance`` for each power of
-    two that has any, whose context says which: ``distance`` as text, such as ``1024-2047``, and its two ends
-    ``distance_min`` and ``distance_max`` in tokens.
+    that is right most often. Then follow ``error_by_distance`` and ``error_chance_by_distance`` for each power of two
+    that has any, whose context says which: ``distance`` as text, such as ``1024-2047``, its two ends ``distance_min``
+    and ``distance_max`` in tokens, and ``sources``: of how many different source tokens something was asked there.
 
     Args:
         context: what a reader needs to judge the scores.
@@ -22,36 +24,42 @@ class ErrorRate:
 
     def __init__(self, context: dict[str, str | int | float | bool]) -> None:
         self.context = context
-        self.count = torch.zeros(64, dtype=torch.long)
-        self.wrong = torch.zeros(64, dtype=torch.long)
-        self.targets = torch.zeros(0, dtype=torch.long)
+        self.read = 0  # tokens of each row
+        self._scored: list[Tensor] = []
 
     def add(self, batch: StreamBatch, logits: Tensor, nll: Tensor) -> None:
         """Counts the positions with a weight; the answer is the class with the greatest logit."""
         assert batch.distance is not None
-        scored = batch.weights > 0
-        wrong = (logits.argmax(-1) != batch.targets)[scored].cpu()
-        number = distance_bin(batch.distance[scored].cpu())
-        self.count += torch.bincount(number, minlength=64)
-        self.wrong += torch.bincount(number[wrong], minlength=64)
-        targets = torch.bincount(batch.targets[scored].cpu(), minlength=logits.shape[-1])
-        self.targets = targets + (self.targets if len(self.targets) else 0)
+        row, column = (batch.weights > 0).nonzero(as_tuple=True)
+        distance, target = batch.distance[row, column], batch.targets[row, column]
+        wrong = logits[row, column].argmax(-1) != target
+        source = self.read + column - distance
+        self._scored.append(torch.stack([distance, row, source, target, wrong.long()]).cpu())
+        self.read += batch.weights.shape[1]
 
     def scores(self) -> list[Score]:
-        count, wrong = int(self.count.sum()), int(self.wrong.sum())
-        if count == 0:
+        scored = torch.cat(self._scored, dim=1) if self._scored else torch.empty(5, 0, dtype=torch.long)
+        if scored.shape[1] == 0:
             raise RuntimeError("no position was scored: the evaluation is too short, or nothing in it has an answer")
-        chance = 100 * (1 - int(self.targets.max()) / count)
+        distance, row, source, target, wrong = scored
+        guessed_wrong = (target != target.bincount().argmax()).long()
+        number = distance_bin(distance)
+        everywhere = torch.ones_like(number) > 0
         found = [
-            Score("error", 100 * wrong / count, "%", count, False, self.context),
-            Score("error_chance", chance, "%", count, False, self.context),
+            self._share("error", wrong, everywhere, {}),
+            self._share("error_chance", guessed_wrong, everywhere, {}),
         ]
-        for number in self.count.nonzero().flatten().tolist():
-            n = int(self.count[number])
-            value = 100 * int(self.wrong[number]) / n
-            context = {**self.context, **bin_context(number)}
-            found.append(Score("error_by_distance", value, "%", n, False, context))
+        for metric, counted in (("error", wrong), ("error_chance", guessed_wrong)):
+            for each in sorted(set(number.tolist())):
+                inside = number == each
+                sources = len(set(zip(row[inside].tolist(), source[inside].tolist(), strict=True)))
+                context = {**bin_context(each), "sources": sources}
+                found.append(self._share(f"{metric}_by_distance", counted, inside, context))
         return found
+
+    def _share(self, metric: str, wrong: Tensor, inside: Tensor, more: Mapping[str, str | int]) -> Score:
+        n = int(inside.sum())
+        return Score(metric, 100 * int(wrong[inside].sum()) / n, "%", n, False, {**self.context, **more})
 
 
 def distance_bin(distance: Tensor) -> Tensor:

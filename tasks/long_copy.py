@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
@@ -134,11 +134,14 @@ class Copies(Answers):
     def scores(self) -> list[Score]:
         distance, _, right = self.tokens()
         _, _, exact = self.whole()
+        by_distance = list(self.by_distance("accuracy_by_distance", distance, right))
+        chance = 100 / SYMBOLS
         return [
             self.share("accuracy", right),
             self.share("episodes", exact),
-            Score("accuracy_chance", 100 / SYMBOLS, "%", len(right), True, self.context),
-            *self.by_distance("accuracy_by_distance", distance, right),
+            replace(self.share("accuracy_chance", right), value=chance),
+            *by_distance,
+            *(replace(score, metric="accuracy_chance_by_distance", value=chance) for score in by_distance),
         ]
 
 

@@ -109,7 +109,7 @@ def evaluation_source(settings: Settings, train: TrainSettings, split: str) -> E
 
 
 class Passed(EpisodeScores):
-    """Rooms passed; and the share of right second tries: of one who tosses coins, and by how long ago the first was.
+    """Rooms passed; and the share of right second tries by how long ago the first was, of one who tosses coins too.
 
     Args:
         context: see `EpisodeScores`.
@@ -127,21 +127,15 @@ class Passed(EpisodeScores):
         self._tries.setdefault(who, []).append(tries)
 
     def scores(self) -> list[Score]:
-        return [*self.means(), *self._second_tries("reactive"), *self._by_distance()]
+        return [*self.means(), *self._by_distance(self.who), *self._by_distance("reactive")]
 
-    def _second_tries(self, who: Who) -> Iterator[Score]:
-        """The share of right ones over all distances, of someone who made any."""
-        _, right = torch.cat(self._tries.get(who, [torch.empty(2, 0)]), dim=1).double()
-        if len(right):
-            yield Score(f"second_tries_{who}", 100 * float(right.mean()), "%", len(right), True, self.context_of(who))
-
-    def _by_distance(self) -> Iterator[Score]:
-        distance, right = torch.cat(self._tries[self.who], dim=1)
+    def _by_distance(self, who: Who) -> Iterator[Score]:
+        distance, right = torch.cat(self._tries.get(who, [torch.empty(2, 0, dtype=torch.long)]), dim=1)
         bins = distance_bin(distance)
         for number in sorted(set(bins.tolist())):
             inside = right[bins == number].double()
-            context = {**self.context_of(self.who), **bin_context(number)}
-            yield Score("second_tries_by_distance", 100 * float(inside.mean()), "%", len(inside), True, context)
+            name, context = self.named("second_tries", who), {**self.context_of(who), **bin_context(number)}
+            yield Score(f"{name}_by_distance", 100 * float(inside.mean()), "%", len(inside), True, context)
 
 
 def scorer(settings: Settings, train: TrainSettings) -> Passed:

@@ -103,6 +103,7 @@ def test_symbols_and_whole_episodes_are_counted_also_across_blocks() -> None:
     assert found["accuracy_chance", None] == (100 / 26, 7)
     assert found["accuracy_by_distance", "4-7"] == (100.0, 3)
     assert found["accuracy_by_distance", "8-15"] == (75.0, 4)
+    assert found["accuracy_chance_by_distance", "8-15"] == (100 / 26, 4)
 
 
 def test_labels_say_what_is_copied() -> None:

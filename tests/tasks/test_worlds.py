@@ -96,12 +96,18 @@ def test_gymnasium_accepts_one_world(make: Make) -> None:
     check_env(OneWorld(make), skip_render_check=True)
 
 
-def test_one_world_is_rendered_as_text() -> None:
-    one = OneWorld(corridors, render_mode="ansi")
+@pytest.mark.parametrize("make", WORLDS)
+def test_one_world_is_rendered_as_text(make: Make) -> None:
+    one = OneWorld(make, render_mode="ansi")
     one.reset(seed=3)
     before = one.render()
-    assert before == one.worlds.drawn()
-    one.step(np.int64(RIGHT))
+    assert before is not None
+    assert before.count("@") == 1
+    assert "#" in before
+    for action in (UP, RIGHT, DOWN, LEFT):
+        one.step(np.int64(action))
+        if one.render() != before:
+            break
     assert one.render() != before
     assert OneWorld(corridors).render() is None
     with pytest.raises(ValueError, match="render_mode is 'human'; give ansi"):
@@ -112,12 +118,20 @@ def test_what_is_no_action_is_refused() -> None:
     many, one = ManyWorlds(corridors(3)), OneWorld(corridors)
     many.reset(seed=0)
     one.reset(seed=0)
-    for wrong in (np.array([0, 4, 1]), np.array([0, -1, 1]), np.array([0, 1])):
+    for wrong in (
+        np.array([0, 4, 1]),
+        np.array([0, -1, 1]),
+        np.array([0, 1]),
+        np.array([0.0, 1.5, 1.0]),
+        np.array([True, False, True]),
+    ):
         with pytest.raises(ValueError, match="is not in"):
             many.step(wrong)
-    for action in (4, -1):
+    for action in (np.int64(4), np.int64(-1), np.float64(1.5)):
         with pytest.raises(ValueError, match="is not in"):
-            one.step(np.int64(action))
+            one.step(action)  # type: ignore[arg-type]
+    assert many.get_state()["time"].tolist() == [0] * 3
+    assert one.get_state()["time"] == 0
 
 
 def test_worlds_run_in_lockstep() -> None:
@@ -320,7 +334,13 @@ def test_successes_are_counted_by_who_acted_and_by_length() -> None:
     worlds.reset(0)
     worlds.length = torch.tensor([4, 5, 6])
     scorer = corridor.Successes(4, 23, {"evaluation_batch_size": 3})
-    for who, success in (("greedy", [1, 0, 1]), ("sampled", [0, 0, 1]), ("oracle", [1, 1, 1]), ("greedy", [1, 1, 1])):
+    for who, success in (
+        ("greedy", [1, 0, 1]),
+        ("sampled", [0, 0, 1]),
+        ("oracle", [1, 1, 1]),
+        ("reactive", [0, 1, 1]),
+        ("greedy", [1, 1, 1]),
+    ):
         worlds.success = torch.tensor(success) > 0
         scorer.add(worlds, cast("Who", who))
     found = [
@@ -331,11 +351,16 @@ def test_successes_are_counted_by_who_acted_and_by_length() -> None:
         ("success", None, None),
         ("success_sampled", None, None),
         ("success_oracle", None, None),
+        ("success_reactive", None, None),
         ("success_by_length", 4, 5),
         ("success_by_length", 6, 7),
+        ("success_oracle_by_length", 4, 5),
+        ("success_oracle_by_length", 6, 7),
+        ("success_reactive_by_length", 4, 5),
+        ("success_reactive_by_length", 6, 7),
     ]
-    assert values == [83.33, 33.33, 100.0, 75.0, 100.0]
-    assert [score.n for score in scorer.scores()] == [6, 3, 3, 4, 2]
+    assert values == [83.33, 33.33, 100.0, 66.67, 75.0, 100.0, 100.0, 100.0, 50.0, 100.0]
+    assert [score.n for score in scorer.scores()] == [6, 3, 3, 3, 4, 2, 2, 1, 2, 1]
 
 
 def test_rooms_are_counted_as_they_are_passed() -> None:
@@ -349,7 +374,7 @@ def test_rooms_are_counted_as_they_are_passed() -> None:
         ("greedy", [0, 0, 0, 1], torch.zeros_like(nobody)),
         ("sampled", [0, 3, 1, 2], torch.tensor([[0, -1, -1], [-1, 1, 0], [1, -1, -1], [-1, -1, -1]])),
         ("oracle", [3, 3, 3, 3], nobody),
-        ("reactive", [1, 0, 3, 2], torch.tensor([[1, -1, -1], [-1, 1, 0], [1, -1, -1], [-1, -1, -1]])),
+        ("reactive", [1, 0, 3, 2], torch.tensor([[1, -1, -1], [-1, 1, -1], [1, -1, -1], [-1, -1, -1]])),
         ("chance", [0, 0, 0, 0], nobody),
     ):
         worlds.passed, worlds.second_try = torch.tensor(passed), second_try
@@ -361,9 +386,10 @@ def test_rooms_are_counted_as_they_are_passed() -> None:
         ("rooms_oracle", None, 3.0, 4),
         ("rooms_reactive", None, 1.5, 4),
         ("rooms_chance", None, 0.0, 4),
-        ("second_tries_reactive", None, 75.0, 4),
         ("second_tries_by_distance", "1-1", 50.0, 2),
         ("second_tries_by_distance", "4-7", 50.0, 2),
+        ("second_tries_reactive_by_distance", "1-1", 100.0, 2),
+        ("second_tries_reactive_by_distance", "4-7", 100.0, 1),
     ]
     actions = {score.metric: score.context.get("actions") for score in found}
     assert actions == {
@@ -372,8 +398,8 @@ def test_rooms_are_counted_as_they_are_passed() -> None:
         "rooms_oracle": None,
         "rooms_reactive": None,
         "rooms_chance": None,
-        "second_tries_reactive": None,
         "second_tries_by_distance": "drawn",
+        "second_tries_reactive_by_distance": None,
     }
 
 
@@ -382,6 +408,8 @@ def test_worlds_that_were_never_reset_say_so() -> None:
         ManyWorlds(corridors(3)).step(np.zeros(3, dtype=np.int64))
     with pytest.raises(RuntimeError, match="reset the worlds to begin one"):
         OneWorld(corridors).step(np.int64(0))
+    with pytest.raises(RuntimeError, match="reset the world to see it"):
+        OneWorld(corridors, render_mode="ansi").render()
 
 
 def test_the_oracle_needs_the_state_alone() -> None:
