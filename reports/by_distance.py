@@ -6,18 +6,21 @@ or some lengths of a corridor. Of the test split alone: a sweep, which chooses b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from reports.groups import Group
 from reports.parts import Bullets, Heading, Part, Table
 from reports.quality import QualityTable, shown
-from reports.references import references
+from reports.references import WHO
 from reports.statistics import FEWEST, Mean, mean_interval
 
 _FEWEST = 30
-"""Answers at a distance, of one seed, below which a value would be luck."""
+"""Answers at a distance, of one seed, to what was said at different places, below which a value would be luck."""
+_OWN_AXIS: Mapping[str, str] = {"second_tries": "steps from the mistake to being back in the room"}
+"""By metric, what is measured instead of the way back to what must be remembered: what the agent makes of it."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,21 @@ class ByDistance:
     """A table's task by distance.
 
     Args:
-        metric: its name without ``_by_...``; unit: its unit; along: what it is measured against.
-        where: the unit of `along`: tokens, steps, cells.
-        values: by a line's label and the ends of a bin, one value per seed; only of bins with enough answers.
-        references: of the same metric, see `reports.references`.
+        metric: its name without ``_by_...``; unit: its unit; higher_is_better: of it.
+        along: what it is measured against.
+        axis: that in words, with its unit; distance_unit: its unit: tokens, steps, cells.
+        values: by a line's label and the ends of a bin, one value per seed; only of bins with enough answers in all.
+        references: by whom of `WHO`, and the ends of a bin: a mean over all cells.
     """
 
     metric: str
     unit: str
+    higher_is_better: bool
     along: Along
-    where: str
-    values: Mapping[str, Mapping[Ends, list[float]]]
-    references: Mapping[str, float]
+    axis: str
+    distance_unit: str
+    values: Mapping[str, Mapping[Ends, Sequence[float]]]
+    references: Mapping[str, Mapping[Ends, float]]
 
     def ends(self) -> list[Ends]:
         """The bins that any line has, from near to far."""
@@ -70,7 +76,10 @@ class ByDistance:
 
 
 def by_distance(quality: QualityTable) -> ByDistance | None:
-    """The first metric that a table's task has by distance; None where it has none, or the split is not test."""
+    """The first metric that a table's task has by distance, with two bins or more.
+
+    None where it has none, or where the split is not test.
+    """
     if quality.split != "test":
         return None
     groups = [line.group for line in quality.lines]
@@ -80,25 +89,55 @@ def by_distance(quality: QualityTable) -> ByDistance | None:
                 metric = str(name).removesuffix(f"_by_{along.name}")
                 if metric == str(name):
                     continue
-                values = {each.label: _values(each, metric, along) for each in groups}
-                if not any(values.values()):
-                    return None
-                unit = str(group.rows[group.rows["metric"] == name]["unit"].iloc[0])
-                where = along.unit or ("steps" if quality.objective == "episodes" else "tokens")
-                return ByDistance(metric, unit, along, where, values, references(groups, metric, quality.split))
+                rows = group.rows[group.rows["metric"] == name]
+                unit = along.unit or ("steps" if quality.objective == "episodes" else "tokens")
+                found = ByDistance(
+                    metric=metric,
+                    unit=str(rows["unit"].iloc[0]),
+                    higher_is_better=bool(rows["higher_is_better"].iloc[0]),
+                    along=along,
+                    axis=_OWN_AXIS.get(metric, f"{along.axis} ({unit})"),
+                    distance_unit=unit,
+                    values={each.label: _of_all_seeds(each, metric, along) for each in groups},
+                    references=_references(groups, metric, along),
+                )
+                if len(found.ends()) > 1:
+                    return found
     return None
 
 
-def _values(group: Group, metric: str, along: Along) -> dict[Ends, list[float]]:
-    """By the ends of its bin; only bins with enough answers."""
+def _of_all_seeds(group: Group, metric: str, along: Along) -> dict[Ends, list[float]]:
+    """By the ends of a bin, one value per seed; only of bins in which each seed has enough answers."""
+    by_seed = _values(group, metric, along)
+    bins = sorted(set.intersection(*(set(points) for points in by_seed.values()))) if by_seed else []
+    return {ends: [points[ends] for points in by_seed.values()] for ends in bins}
+
+
+def _references(groups: Iterable[Group], metric: str, along: Along) -> dict[str, dict[Ends, float]]:
+    """What those of `WHO` score in each bin, mean over cells."""
+    found: dict[str, dict[Ends, float]] = {}
+    for who in WHO:
+        values: dict[Ends, list[float]] = {}
+        for group in groups:
+            for points in _values(group, f"{metric}_{who}", along).values():
+                for ends, value in points.items():
+                    values.setdefault(ends, []).append(value)
+        if values:
+            found[who] = {ends: fmean(values[ends]) for ends in sorted(values)}
+    return found
+
+
+def _values(group: Group, metric: str, along: Along) -> dict[int, dict[Ends, float]]:
+    """By seed and the ends of its bin, of the cells that have the metric; only bins with enough answers."""
     rows = group.rows
     rows = rows[(rows["metric"] == f"{metric}_by_{along.name}") & (rows["split"] == "test") & rows["value"].notna()]
-    found: dict[Ends, list[float]] = {}
-    for context, value, n in zip(rows["context"], rows["value"], rows["n"], strict=True):
+    found: dict[int, dict[Ends, float]] = {}
+    for seed, context, value, n in zip(rows["seed"], rows["context"], rows["value"], rows["n"], strict=True):
+        points = found.setdefault(int(seed), {})
         ends = _ends(context, along)
-        if ends is not None and int(n) >= _FEWEST:
-            found.setdefault(ends, []).append(float(value))
-    return {ends: found[ends] for ends in sorted(found)}
+        if ends is not None and int(context.get("sources", n)) >= _FEWEST:
+            points[ends] = float(value)
+    return found
 
 
 def _ends(context: Any, along: Along) -> Ends | None:
@@ -119,30 +158,55 @@ def in_words(ends: Ends) -> str:
 def by_distance_parts(quality: QualityTable, found: ByDistance) -> list[Part]:
     """The table as it is shown, and how to read it."""
     bins = found.ends()
-    lines = [
-        (label, *(shown(mean_interval(points[ends]) if ends in points else None, found.unit) for ends in bins))
-        for label, points in found.values.items()
-    ]
-    lines += [(who, *[shown(Mean(value, None, 1), found.unit)] * len(bins)) for who, value in found.references.items()]
-    arrow = "↑" if quality.higher_is_better else "↓"
-    corner = f"{found.metric} ({found.unit}) {arrow} by {found.along.name} ({found.where})"
-    table = Table((corner, *(in_words(ends) for ends in bins)), tuple(lines))
+    lines = []
+    for line in quality.lines:
+        points = found.values[line.group.label]
+        values = (shown(mean_interval(points[ends]) if ends in points else None, found.unit) for ends in bins)
+        lines.append((f"{line.group.label}{' (stale)' if line.stale else ''}", *values))
+    for who, reference in found.references.items():
+        one = (Mean(reference[ends], None, 1) if ends in reference else None for ends in bins)
+        lines.append((who, *(shown(mean, found.unit) for mean in one)))
+    arrow = "↑" if found.higher_is_better else "↓"
+    corner = f"{found.metric} ({found.unit}) {arrow} by {found.along.name} ({found.distance_unit})"
     return [
         Heading(3, f"{quality.heading}: {found.metric} by {found.along.name}"),
-        table,
+        Table((corner, *(in_words(ends) for ends in bins)), tuple(lines)),
         Bullets(tuple(_reading(quality, found))),
     ]
 
 
 def _reading(quality: QualityTable, found: ByDistance) -> list[str]:
     """What the table's figures are, in sentences."""
-    sentences = [f"By {found.along.axis}; values of fewer than {_FEWEST} are left out."]
-    lengths = sorted({line.group.spec["train"]["block_length"] for line in quality.lines})
+    sentences = [
+        f"By {found.axis}. A bin in which a seed has fewer than {_FEWEST} answers, those about the same place counted "
+        "once, is left out for all seeds."
+    ]
+    if found.metric in _OWN_AXIS:
+        sentences.append(
+            "An agent that takes longer ways is back later: how often it meets a distance is its own doing."
+        )
     if found.along.powers:
-        blocks = " or ".join(f"{length}" for length in lengths)
-        four = " or ".join(f"{4 * length}" for length in lengths)
-        sentences.append(f"Blocks have {blocks} {found.where}: what lies {four} or more back is four blocks away.")
+        sentences.append(_blocks(quality, found))
     most = max(len(values) for points in found.values.values() for values in points.values())
     if most >= FEWEST:
-        sentences.append("± is half a Student-t 95 % interval over seeds.")
+        sentences.append(
+            "± is half a Student-t 95 % interval over seeds, of each bin by itself and not corrected for their number; "
+            "the choice of the test, which all seeds share, is not in it."
+        )
+    else:
+        sentences.append(f"Fewer than {FEWEST} seeds: no interval.")
     return sentences
+
+
+def _blocks(quality: QualityTable, found: ByDistance) -> str:
+    """How long the blocks are of those that remember anything between them."""
+    labels: dict[int, list[str]] = {}
+    for line in quality.lines:
+        if "memory=none" not in line.group.spec["variant"]:
+            labels.setdefault(int(line.group.spec["train"]["block_length"]), []).append(line.group.label)
+    of = found.distance_unit
+    if len(labels) == 1:
+        (length,) = labels
+        return f"A block has {length} {of}: from {4 * length} on, what must be remembered is four blocks away."
+    each = "; ".join(f"{length} of {', '.join(names)}" for length, names in sorted(labels.items()))
+    return f"{of.capitalize()} of a block: {each}."

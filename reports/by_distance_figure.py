@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from reports.by_distance import ByDistance, Ends, in_words
-from reports.drawing import Look, figure, legend, levels, title
+from reports.drawing import Look, figure, legend, levels, path, title
 from reports.quality import QualityTable
 
 
@@ -28,7 +28,11 @@ def draw(quality: QualityTable, found: ByDistance, looks: Mapping[str, Look]) ->
         if max(len(values) for values in points.values()) > 1:
             low, high = [min(values) for values in points.values()], [max(values) for values in points.values()]
             axes.fill_between(x, low, high, color=looks[label].colour, alpha=0.15, linewidth=0)
-    levels(axes, found.references)
+    for who, reference in found.references.items():
+        if len(set(reference.values())) == 1:
+            levels(axes, {who: next(iter(reference.values()))})
+        else:
+            path(axes, who, [_middle(ends, found) for ends in reference], list(reference.values()))
     if found.unit == "%" and axes.get_ylim()[1] < 1:  # where nobody has got anything right
         axes.set_ylim(0, 10)
     if found.along.powers:
@@ -38,8 +42,8 @@ def draw(quality: QualityTable, found: ByDistance, looks: Mapping[str, Look]) ->
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: names.get(x, "")))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelrotation=30 if len(names) > 6 else 0)
-    axes.set_xlabel(_axis(found))
-    axes.set_ylabel(f"{found.metric} ({found.unit}), {'higher' if quality.higher_is_better else 'lower'} is better")
+    axes.set_xlabel(found.axis)
+    axes.set_ylabel(f"{found.metric} ({found.unit}), {'higher' if found.higher_is_better else 'lower'} is better")
     title(axes, f"{quality.heading}: {found.metric} by {found.along.name}")
     bands = any(len(values) > 1 for points in found.values.values() for values in points.values())
     legend(drawn, axes, title="mean; band: range over seeds" if bands else "")
@@ -48,11 +52,7 @@ def draw(quality: QualityTable, found: ByDistance, looks: Mapping[str, Look]) ->
 
 def alt(quality: QualityTable, found: ByDistance) -> str:
     """What the figure shows."""
-    return f"{quality.heading}: {found.metric} against {_axis(found)}, one line per method"
-
-
-def _axis(found: ByDistance) -> str:
-    return f"{found.along.axis} ({found.where})"
+    return f"{quality.heading}: {found.metric} against {found.axis}, one line per method"
 
 
 def _middle(ends: Ends, found: ByDistance) -> float:

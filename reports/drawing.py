@@ -120,6 +120,14 @@ def levels(axes: Axes, named: Mapping[str, float]) -> None:
         )
 
 
+def path(axes: Axes, name: str, x: Sequence[float], y: Sequence[float]) -> None:
+    """A quiet line through points, with its name at its last one."""
+    axes.plot(x, y, color="#888888", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1, label="_nolegend_")
+    axes.annotate(
+        name, (x[-1], y[-1]), xytext=(3, 2), textcoords="offset points", ha="left", fontsize=7.5, color="#666666"
+    )
+
+
 def legend(drawn: Figure, axes: Axes, length: float = 3.5, title: str = "") -> None:
     """The legend beside the axes, one entry per label; the figure grows where long labels would take the axes' room.
 

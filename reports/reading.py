@@ -23,6 +23,14 @@ _TEST_SET: Mapping[str, str] = {
 }
 """By task, what ± over seeds leaves out because the test is the same for all of them."""
 
+_SCORED: Mapping[str, str] = {
+    "enwik8": "bytes",
+    "object_collision": "questions",
+    "long_copy": "symbols",
+    "instruction": "answers",
+}
+"""By task, what is scored."""
+
 
 def reading(quality: QualityTable) -> Bullets:
     """What the figures of a table are, in sentences."""
@@ -97,7 +105,8 @@ def _evaluation(quality: QualityTable) -> str:
     how = "".join(f"; {context}" for context in sorted(contexts))
     if quality.split == "validation":
         return f"Validation: the best point of each training{how}."
-    return f"Test: the whole split ({_counts(found)} scored items), with the weights of the best validation point{how}."
+    what = _SCORED.get(str(quality.lines[0].group.spec["task"]), "positions")
+    return f"Test: the whole split ({_counts(found)} {what}), with the weights of the best validation point{how}."
 
 
 def _acting(quality: QualityTable, found: pd.DataFrame) -> str:
@@ -114,7 +123,7 @@ def _acting(quality: QualityTable, found: pd.DataFrame) -> str:
 
 
 def _counts(rows: pd.DataFrame) -> str:
-    """How many positions, answers or episodes the rows are made of."""
+    """How many of what is scored the rows are made of."""
     return " or ".join(f"{n:,}" for n in sorted({int(n) for n in rows["n"].dropna()}))
 
 

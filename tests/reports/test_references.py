@@ -27,8 +27,9 @@ stored = load_file(Path(__file__).with_name("stored_studies.py"))
 SUCCESS = {"transformer_xl": (100.0, 79.9, 81.0), "expire_span": (50.0, 80.0, 60.0)}
 
 
-def row(metric: str, value: float, n: int = 1000, unit: str = "%", **context: Any) -> Row:
-    return Row(metric, value, unit, "test", n, higher_is_better=True, context=context)
+def row(metric: str, value: float, n: int = 1000, /, unit: str = "%", **context: Any) -> Row:
+    better = not metric.startswith("error")
+    return Row(metric, value, unit, "test", n, higher_is_better=better, context=context)
 
 
 def acting(folder: Path, oracle: bool = True) -> Path:
@@ -40,6 +41,11 @@ def acting(folder: Path, oracle: bool = True) -> Path:
             scores += [row("success_oracle", 89.0 if seed else 88.0)] if oracle else []
             scores += [
                 row("success_by_length", value - low, length_min=low, length_max=high) for low, high in ((4, 4), (5, 8))
+            ]
+            scores += [
+                row(f"success_{who}_by_length", level, length_min=low, length_max=high)
+                for who, level in (("oracle", 100.0), ("chance", 2.0))
+                for low, high in ((4, 4), (5, 8))
             ]
             scores += [Row("success", value - 1, "%", "validation", 1000, higher_is_better=True, context={})]
             results.append(stored.Stored(stored.spec(method, seed, task="corridor"), value, scores=tuple(scores)))
@@ -143,14 +149,16 @@ def test_success_by_length_is_drawn_with_its_mean_range_and_references(tmp_path:
     assert first.get_ydata() == pytest.approx([63.33 - 4, 63.33 - 5], abs=0.01)
     band = np.asarray(axes.collections[1].get_paths()[0].vertices)
     assert (band[:, 1].min(), band[:, 1].max()) == (50.0 - 5, 80.0 - 4)
-    assert names_of(axes) == {"oracle", "reactive", "chance"}
+    assert names_of(axes) == {"oracle", "chance"}, "who is scored by length"
     assert "success against length (cells)" in alt_of(quality)
 
 
 def test_distances_of_agents_are_steps_and_a_metric_by_distance_has_its_own_unit(tmp_path: Path) -> None:
     scores = (
-        row("second_tries_by_distance", 90.0, distance_min=4, distance_max=7),
-        row("second_tries_reactive", 50.0),
+        row("second_tries_by_distance", 90.0, distance_min=2, distance_max=3),
+        row("second_tries_by_distance", 80.0, distance_min=4, distance_max=7),
+        row("second_tries_reactive_by_distance", 50.0, distance_min=2, distance_max=3),
+        row("second_tries_reactive_by_distance", 49.0, distance_min=4, distance_max=7),
         row("rooms_oracle", 3.0, unit="rooms"),
     )
     result = stored.Stored(stored.spec("transformer_xl", task="portal"), 2.5, scores=scores)
@@ -158,10 +166,12 @@ def test_distances_of_agents_are_steps_and_a_metric_by_distance_has_its_own_unit
     (axes,) = drawn.axes
     assert quality.unit == "rooms"
     assert axes.get_ylabel() == "second_tries (%), higher is better"
-    assert axes.get_xlabel() == "distance back to what must be remembered (steps)"
+    assert axes.get_xlabel() == "steps from the mistake to being back in the room"
     assert names_of(axes) == {"reactive"}, "of second tries; who passes three rooms is of another figure"
-    (level,) = [line for line in axes.lines if line.get_linewidth() < 1]
-    assert set(np.asarray(level.get_ydata(), dtype=float)) == {50.0}
+    (path,) = [line for line in axes.lines if line.get_linewidth() < 1]
+    assert np.asarray(path.get_ydata(), dtype=float).tolist() == [50.0, 49.0]
+    text, _ = build_report(tmp_path / "s")
+    assert "how often it meets a distance is its own doing" in text
 
 
 def test_accuracy_by_distance_leaves_out_what_few_answers_say(tmp_path: Path) -> None:
@@ -179,11 +189,14 @@ def test_accuracy_by_distance_leaves_out_what_few_answers_say(tmp_path: Path) ->
 
 
 def test_a_table_has_each_distance_with_its_interval_and_says_how_far_four_blocks_are(tmp_path: Path) -> None:
+    near: dict[str, Any]
+    far: dict[str, Any]
     near, far = {"distance_min": 8, "distance_max": 15}, {"distance_min": 1024, "distance_max": 2047}
     results = []
     for method, values in {"transformer_xl": (40.0, 50.0, 60.0), "expire_span": (10.0, 20.0, 60.0)}.items():
         for seed, value in enumerate(values):
-            scores = [row("error_by_distance", value, 300, **near), row("error_chance", 74.0)]
+            scores = [row("error_by_distance", value, 300, **near)]
+            scores += [row("error_chance_by_distance", level, **at) for level, at in ((74.0, near), (72.0, far))]
             scores += [row("error_by_distance", 70.0, 40, **far)] if method == "expire_span" else []
             spec = stored.spec(method, seed, task="object_collision")
             results.append(stored.Stored(spec, value, scores=tuple(scores)))
@@ -193,9 +206,9 @@ def test_a_table_has_each_distance_with_its_interval_and_says_how_far_four_block
     assert header[1:] == ["8-15", "1,024-2,047"]
     assert stored.line_of(part, "Transformer-XL")[1:] == ["50.0 ± 24.8", "-"]
     assert stored.line_of(part, "Expire-Span")[1:] == ["30.0 ± 65.7", "70.0 ± 0.0"]
-    assert stored.line_of(part, "chance")[1:] == ["74.0", "74.0"]
-    assert "- Blocks have 8 tokens: what lies 32 or more back is four blocks away." in part
-    assert "- ± is half a Student-t 95 % interval over seeds." in part
+    assert stored.line_of(part, "chance")[1:] == ["74.0", "72.0"]
+    assert "- A block has 8 tokens: from 32 on, what must be remembered is four blocks away." in part
+    assert "- ± is half a Student-t 95 % interval over seeds, of each bin by itself" in part
 
 
 def test_a_table_without_distances_has_no_such_figure(tmp_path: Path) -> None:
@@ -234,19 +247,48 @@ def test_a_sweep_has_no_figure_of_the_test(tmp_path: Path) -> None:
 def test_metrics_by_distance_are_not_mixed_and_ends_that_are_missing_are_left_out(tmp_path: Path) -> None:
     scores = (
         row("error_by_distance", 10.0, 100, distance_min=2, distance_max=3),
+        row("error_by_distance", 20.0, 100, distance_min=4, distance_max=7),
         row("error_by_distance", 90.0, 100),
         row("other_by_distance", 50.0, 100, distance_min=2, distance_max=3),
     )
     result = stored.Stored(stored.spec("transformer_xl", task="object_collision"), 50.0, scores=scores)
     _, drawn = figure(stored.study(tmp_path / "s", [result]), distances)
-    assert drawn.axes[0].lines[0].get_ydata() == pytest.approx([10.0])
+    assert drawn.axes[0].lines[0].get_ydata() == pytest.approx([10.0, 20.0])
 
 
-def test_chance_is_drawn_only_beside_the_same_questions(tmp_path: Path) -> None:
-    scores = (row("acts_by_distance", 10.0, 100, distance_min=2, distance_max=3), row("error_chance", 74.0))
-    result = stored.Stored(stored.spec("transformer_xl", task="object_collision"), 50.0, scores=scores)
+def test_a_score_of_all_distances_is_not_drawn_as_one_of_each(tmp_path: Path) -> None:
+    scores = [row("error_by_distance", 10.0, distance_min=low, distance_max=2 * low - 1) for low in (2, 4)]
+    result = stored.Stored(
+        stored.spec("transformer_xl", task="object_collision"), 50.0, scores=(*scores, row("error_chance", 74.0))
+    )
     _, drawn = figure(stored.study(tmp_path / "s", [result]), distances)
     assert names_of(drawn.axes[0]) == set()
+
+
+def test_one_distance_is_no_table(tmp_path: Path) -> None:
+    scores = (row("error_by_distance", 10.0, distance_min=64, distance_max=127),)
+    result = stored.Stored(stored.spec("transformer_xl", task="object_collision"), 50.0, scores=scores)
+    text, files = build_report(stored.study(tmp_path / "s", [result]))
+    assert "by distance" not in text
+    assert not [path for path in files if "by-distance" in path.name]
+
+
+def test_a_bin_that_one_seed_has_too_few_answers_in_is_left_out(tmp_path: Path) -> None:
+    results = []
+    for seed in range(3):
+        counts = {2: 100, 4: 100, 8: 29 if seed == 1 else 100}
+        scores = [
+            row("error_by_distance", 10.0, n, distance_min=low, distance_max=2 * low - 1) for low, n in counts.items()
+        ]
+        # Many answers, but about few places.
+        scores.append(row("error_by_distance", 10.0, 999, distance_min=16, distance_max=31, sources=29))
+        spec = stored.spec("transformer_xl", seed, task="object_collision")
+        results.append(stored.Stored(spec, 50.0, scores=tuple(scores)))
+    (quality,) = quality_tables(load(stored.study(tmp_path / "s", results)))
+    found = by_distance(quality)
+    assert found is not None
+    assert found.ends() == [(2, 3), (4, 7)]
+    assert {len(values) for values in found.values["Transformer-XL"].values()} == {3}
 
 
 def test_agents_that_learn_in_blocks_of_other_lengths_share_a_table(tmp_path: Path) -> None:
