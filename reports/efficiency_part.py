@@ -94,7 +94,11 @@ def _reading(efficiency: EfficiencyTable, theirs: bool) -> Bullets:
         *_how(efficiency.lines),
     ]
     if efficiency.overhead.value is not None:
-        said.append(f"Lightning's Trainer adds {_percent(efficiency.overhead)} to Transformer-XL's step and its input.")
+        noise = ": no more than noise" if _holds_zero(efficiency.overhead) else ""
+        adds = (
+            f"Lightning's Trainer adds {_percent(efficiency.overhead)} to Transformer-XL's step and its input{noise}."
+        )
+        said.append(adds)
     if theirs:
         said.append(
             f"Published ratios: {'; '.join(published.sources(efficiency.task))}; hardware unknown, full-size models."
@@ -138,6 +142,10 @@ def _percent(measured: Measured) -> str:
     if measured.low is None or measured.high is None:
         return text
     return f"{text} [{100 * measured.low:.1f}, {100 * measured.high:.1f}]"
+
+
+def _holds_zero(measured: Measured) -> bool:
+    return measured.low is not None and measured.high is not None and measured.low <= 0 <= measured.high
 
 
 def frame(tables: Sequence[EfficiencyTable]) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def test_ratios_stand_beside_those_that_were_published(tmp_path: Path) -> None:
     assert full["time ratio"] == "1.50 [1.45, 1.55]"
     assert "Measured on A device, 1 CPU thread(s)" in text
     assert "of 30 steps" in text
-    assert "Lightning's Trainer adds 1.2 % [1.0, 1.5] to Transformer-XL's step" in text
+    assert "Lightning's Trainer adds 1.2 % [1.0, 1.5] to Transformer-XL's step and its input." in text
     assert "Published ratios: Sukhbaatar et al. 2021 table 4; hardware unknown" in text
     rows = frame.set_index("method")
     assert rows.loc["expire_span", "time_ratio"] == 0.5
@@ -88,6 +88,12 @@ def test_ratios_stand_beside_those_that_were_published(tmp_path: Path) -> None:
     assert rows.loc["expire_span", "memory_extra_bytes"] == 1.5e6
     assert rows.loc["expire_span", "time_steps"] == 30
     assert rows["status"].isna().all()
+
+
+def test_an_overhead_that_may_be_none_is_called_noise(tmp_path: Path) -> None:
+    overhead = Row("trainer_overhead", -0.023, "share", "train", 10, context={"low": -0.067, "high": 0.075})
+    text, _ = report(tmp_path / "s", ["transformer_xl"], [clocked("transformer_xl", 20.0, 4e6, rows=[overhead])])
+    assert "adds -2.3 % [-6.7, 7.5] to Transformer-XL's step and its input: no more than noise." in text
 
 
 @pytest.mark.parametrize("bounds", [{"low": 0.4, "high": 0.6}, {"low": None, "high": None}, {}])
