@@ -204,9 +204,15 @@ def _blocks(quality: QualityTable, found: ByDistance) -> str:
     for line in quality.lines:
         if "memory=none" not in line.group.spec["variant"]:
             labels.setdefault(int(line.group.spec["train"]["block_length"]), []).append(line.group.label)
-    of = found.distance_unit
-    if len(labels) == 1:
-        (length,) = labels
-        return f"A block has {length} {of}: from {4 * length} on, what must be remembered is four blocks away."
-    each = "; ".join(f"{length} of {', '.join(names)}" for length, names in sorted(labels.items()))
-    return f"{of.capitalize()} of a block: {each}."
+    if not labels:
+        return "Without memory each block stands alone."
+    length = max(labels, key=lambda each: len(labels[each]))
+    text = f"A block has {length} {_counted(found, length)}"
+    others = [f"{each} with {', '.join(labels[each])}" for each in sorted(labels) if each != length]
+    text += f" ({'; '.join(others)})" if others else ""
+    return f"{text}: from {4 * length} on, what must be remembered is four blocks away."
+
+
+def _counted(found: ByDistance, number: int) -> str:
+    """The unit of distance after a number."""
+    return found.distance_unit.removesuffix("s") if number == 1 else found.distance_unit

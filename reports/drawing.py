@@ -24,6 +24,8 @@ from bench.store.atomic import write_bytes
 from reports.groups import Group
 
 LINES = ("-", "--", ":", "-.")
+_LOOKS = (*((line, line == "-") for line in LINES), *((line, line != "-") for line in LINES))
+"""Lines of one method, one after the other, and whether their markers are filled."""
 _LEGEND = 2.0
 """Inches beside the axes that a figure's width has for the legend."""
 _STYLE: Any = {
@@ -52,32 +54,34 @@ class Look:
     colour: str
     marker: str
     line: str
+    filled: bool
+    """Whether its markers are."""
 
     def keywords(self) -> dict[str, Any]:
-        """For `Axes.plot`; markers of broken lines are hollow."""
+        """For `Axes.plot`."""
         return {
             "label": self.label,
             "color": self.colour,
             "linestyle": self.line,
             "marker": self.marker,
-            "markerfacecolor": self.colour if self.line == "-" else "white",
+            "markerfacecolor": self.colour if self.filled else "white",
         }
 
 
 def looks(groups: Sequence[Group], cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Look]:
-    """Each group's look by its label; groups of one method get different lines.
+    """Each group's look by its label; groups of one method get different lines, in the study's order.
 
     Args:
         cards: of the methods, by id.
     """
     found: dict[str, Look] = {}
     seen: dict[str, int] = {}
-    for group in groups:
+    for group in sorted(groups, key=lambda group: group.position):
         card = cards.get(group.method, {})
         number = seen.get(group.method, 0)
         seen[group.method] = number + 1
-        line = LINES[number % len(LINES)]
-        found[group.label] = Look(group.label, card.get("colour", "#7F7F7F"), card.get("marker", "o"), line)
+        line, filled = _LOOKS[number % len(_LOOKS)]
+        found[group.label] = Look(group.label, card.get("colour", "#7F7F7F"), card.get("marker", "o"), line, filled)
     return found
 
 

@@ -39,7 +39,7 @@ def draw(efficiency: EfficiencyTable, looks: Mapping[str, Look]) -> Figure | Non
             "capsize": 3,
             "elinewidth": 1.0,
         }
-        hollow: dict[str, Any] = {"markerfacecolor": "white"} if look.line != "-" else {}
+        hollow: dict[str, Any] = {} if look.filled else {"markerfacecolor": "white"}
         if line.memory.value is not None:
             left.errorbar([line.memory.value / MB], [score.value], yerr=score.half, **point, **hollow)
         if line.time.value is not None:

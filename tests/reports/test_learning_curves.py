@@ -95,9 +95,16 @@ def test_with_one_seed_the_legend_names_no_band(tmp_path: Path) -> None:
     assert figure.legends[0].get_title().get_text() == ""
 
 
-def test_lines_of_one_method_differ_without_colour(tmp_path: Path) -> None:
-    from reports.drawing import Look
-
-    solid, broken = (Look("a", "#000000", "o", line).keywords() for line in ("-", "--"))
-    assert (solid["markerfacecolor"], broken["markerfacecolor"]) == ("#000000", "white")
-    assert solid["linestyle"] != broken["linestyle"]
+def test_lines_of_one_method_differ_without_colour_in_the_studys_order(tmp_path: Path) -> None:
+    variants = ["", *(f"train.learning_rate=1e-{number}" for number in range(1, 8))]
+    results = [
+        stored.Stored(stored.spec("transformer_xl", variant=variant), 3.0 - number / 10)
+        for number, variant in enumerate(variants)
+    ]
+    (quality,) = quality_tables(load(stored.study(tmp_path / "s", results)))
+    assert quality.lines[-1].group.label == "Transformer-XL", "the worst, and last in the table"
+    looked = looks([line.group for line in quality.lines], {"transformer_xl": {"colour": "#000000", "marker": "o"}})
+    drawn = {(look.keywords()["linestyle"], look.keywords()["markerfacecolor"]) for look in looked.values()}
+    assert len(drawn) == 8
+    plain = looked["Transformer-XL"].keywords()
+    assert (plain["linestyle"], plain["markerfacecolor"]) == ("-", "#000000")

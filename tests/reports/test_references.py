@@ -174,6 +174,19 @@ def test_distances_of_agents_are_steps_and_a_metric_by_distance_has_its_own_unit
     assert "how often it meets a distance is its own doing" in text
 
 
+def test_blocks_of_another_length_are_named(tmp_path: Path) -> None:
+    scores = [row("second_tries_by_distance", 90.0, distance_min=low, distance_max=2 * low - 1) for low in (2, 4)]
+    lengths = {"transformer_xl": 1, "expire_span": 1, "compressive": 2}
+    cells = [stored.spec(name, task="portal", train={"block_length": length}) for name, length in lengths.items()]
+    cells.append(stored.spec("full_attention", variant="memory=none", task="portal", train={"block_length": 9}))
+    study = stored.study(tmp_path / "s", [stored.Stored(cell, 2.5, scores=tuple(scores)) for cell in cells])
+    text, _ = build_report(study)
+    assert (
+        "- A block has 1 step (2 with Compressive Transformer): from 4 on, what must be remembered is four blocks away."
+        in text
+    )
+
+
 def test_accuracy_by_distance_leaves_out_what_few_answers_say(tmp_path: Path) -> None:
     bins = {(1, 1): 500, (2, 3): 29, (1024, 2047): 30}
     scores = tuple(
