@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+import pandas as pd
+
 from reports.groups import Group
 from reports.parts import Bullets, Heading, Part, Table
 from reports.quality import QualityTable, shown
@@ -83,27 +85,35 @@ def by_distance(quality: QualityTable) -> ByDistance | None:
     if quality.split != "test":
         return None
     groups = [line.group for line in quality.lines]
-    for group in groups:
-        for name in group.rows["metric"].unique():
-            for along in _ALONG:
-                metric = str(name).removesuffix(f"_by_{along.name}")
-                if metric == str(name):
-                    continue
-                rows = group.rows[group.rows["metric"] == name]
-                unit = along.unit or ("steps" if quality.objective == "episodes" else "tokens")
-                found = ByDistance(
-                    metric=metric,
-                    unit=str(rows["unit"].iloc[0]),
-                    higher_is_better=bool(rows["higher_is_better"].iloc[0]),
-                    along=along,
-                    axis=_OWN_AXIS.get(metric, f"{along.axis} ({unit})"),
-                    distance_unit=unit,
-                    values={each.label: _of_all_seeds(each, metric, along) for each in groups},
-                    references=_references(groups, metric, along),
-                )
-                if len(found.ends()) > 1:
-                    return found
+    for metric, along in _measured(groups):
+        rows = pd.concat([group.rows for group in groups])
+        first = rows[rows["metric"] == f"{metric}_by_{along.name}"].iloc[0]
+        unit = along.unit or ("steps" if quality.objective == "episodes" else "tokens")
+        found = ByDistance(
+            metric=metric,
+            unit=str(first["unit"]),
+            higher_is_better=bool(first["higher_is_better"]),
+            along=along,
+            axis=_OWN_AXIS.get(metric, f"{along.axis} ({unit})"),
+            distance_unit=unit,
+            values={group.label: _of_all_seeds(group, metric, along) for group in groups},
+            references=_references(groups, metric, along),
+        )
+        if len(found.ends()) > 1:
+            return found
     return None
+
+
+def _measured(groups: Iterable[Group]) -> list[tuple[str, Along]]:
+    """The models' metrics by distance, each once, and what along."""
+    names = dict.fromkeys(str(name) for group in groups for name in group.rows["metric"].unique())
+    found = [
+        (name.removesuffix(f"_by_{along.name}"), along)
+        for name in names
+        for along in _ALONG
+        if name.endswith(f"_by_{along.name}")
+    ]
+    return [(metric, along) for metric, along in found if not metric.endswith(tuple(f"_{who}" for who in WHO))]
 
 
 def _of_all_seeds(group: Group, metric: str, along: Along) -> dict[Ends, list[float]]:

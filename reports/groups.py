@@ -65,7 +65,9 @@ def groups(table: pd.DataFrame) -> list[Group]:
     """
     specs: Mapping[str, Mapping[str, Any]] = table.attrs["specs"]
     by_settings: dict[str, list[str]] = {}
-    for cell in table["cell"].drop_duplicates():
+    plain = table.copy(deep=False)
+    plain.attrs = {}  # pandas copies them, every cell's spec, whenever rows are chosen
+    for cell in plain["cell"].drop_duplicates():
         by_settings.setdefault(json.dumps(_computed(specs[cell]), sort_keys=True), []).append(cell)
     found: list[Group] = []
     for cells in by_settings.values():
@@ -73,7 +75,7 @@ def groups(table: pd.DataFrame) -> list[Group]:
         title = table.attrs["titles"]["methods"].get(spec["method"], {}).get("title", spec["method"])
         name = _with_variant(title, spec["variant"].split("+"))
         label = _with_variant(title, [*spec["variant"].split("+"), _window(spec)])
-        rows = table[table["cell"].isin(cells)]
+        rows = plain[plain["cell"].isin(cells)]
         acts = table.attrs["titles"]["tasks"].get(spec["task"], {}).get("objective") == "episodes"
         found.append(
             Group(label, name, len(found), spec["task_label"], spec["method"], spec, rows, _comparison(spec, acts))

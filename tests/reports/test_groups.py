@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from bench.store.frame import load
 from models.registry import load_file
 from reports.build import build_report
+from reports.groups import groups
 
 stored = load_file(Path(__file__).with_name("stored_studies.py"))
 BASELINE, OURS = 2.5, 2.4
@@ -115,3 +117,11 @@ def test_the_csv_says_which_table_a_line_stands_in(tmp_path: Path) -> None:
     frame = pd.read_csv(tmp_path / "s" / "report" / "quality.csv")
     assert list(frame["table"].drop_duplicates()) == ["enwik8-4M (train.steps=10)", "enwik8-4M (train.steps=20)"]
     assert set(frame["task"]) == {"enwik8-4M"}
+
+
+def test_a_groups_rows_carry_no_copy_of_the_whole_study(tmp_path: Path) -> None:
+    table = load(stored.study(tmp_path / "s", [stored.Stored(stored.spec("transformer_xl"), 2.5)]))
+    assert table.attrs["specs"]
+    (group,) = groups(table)
+    assert not group.rows.attrs, "pandas copies it all whenever rows are chosen"
+    assert table.attrs["specs"]
