@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tasks.error_rate import bin_context, distance_bin
+from tasks.distance_bins import bin_context, distance_bin
 from tasks.stream import Score, StreamBatch
 
 Context = dict[str, str | int | float | bool]

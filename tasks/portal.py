@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from models.errors import SettingsError
 from tasks.actor_critic import LearningSettings, check_learning
+from tasks.distance_bins import bin_context, distance_bin
 from tasks.episode_scores import EpisodeScores, Who
 from tasks.episodes import EpisodeSource, ObservationEncoder
-from tasks.error_rate import bin_context, distance_bin
 from tasks.portal_worlds import PortalWorlds
 from tasks.stream import Score
 from tasks.train_settings import TrainSettings

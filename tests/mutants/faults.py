@@ -322,7 +322,7 @@ TASKS = (
     ),
     Fault(
         "bins of distances are shifted by one",
-        "tasks/error_rate.py",
+        "tasks/distance_bins.py",
         "return torch.frexp(distance.double()).exponent.long()",
         "return torch.frexp(distance.double()).exponent.long() + 1",
         "tests/tasks/test_error_rate.py::test_bins_are_powers_of_two_and_zero_stands_alone",

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from tasks.error_rate import ErrorRate, bin_ends, distance_bin
+from tasks.distance_bins import bin_ends, distance_bin
+from tasks.error_rate import ErrorRate
 from tasks.stream import StreamBatch
 
 
