@@ -20,7 +20,7 @@ from reports.references import WHO
 from reports.statistics import FEWEST, Mean, mean_interval
 
 _FEWEST = 30
-"""Answers at a distance, of one seed, to what was said at different places, below which a value would be luck."""
+"""Answers at a distance, of one seed, below which a value would be luck; about different places, if results say so."""
 _OWN_AXIS: Mapping[str, str] = {"second_tries": "steps from the mistake to being back in the room"}
 """By metric, what is measured instead of the way back to what must be remembered: what the agent makes of it."""
 
@@ -61,6 +61,7 @@ class ByDistance:
         axis: that in words, with its unit; distance_unit: its unit: tokens, steps, cells.
         values: by a line's label and the ends of a bin, one value per seed; only of bins with enough answers in all.
         references: by whom of `WHO`, and the ends of a bin: a mean over all cells.
+        counts_sources: whether all results say of how many different places something was asked.
     """
 
     metric: str
@@ -71,6 +72,7 @@ class ByDistance:
     distance_unit: str
     values: Mapping[str, Mapping[Ends, Sequence[float]]]
     references: Mapping[str, Mapping[Ends, float]]
+    counts_sources: bool
 
     def ends(self) -> list[Ends]:
         """The bins that any line has, from near to far."""
@@ -85,9 +87,10 @@ def by_distance(quality: QualityTable) -> ByDistance | None:
     if quality.split != "test":
         return None
     groups = [line.group for line in quality.lines]
+    rows = pd.concat([group.rows for group in groups])
     for metric, along in _measured(groups):
-        rows = pd.concat([group.rows for group in groups])
-        first = rows[rows["metric"] == f"{metric}_by_{along.name}"].iloc[0]
+        its = rows[rows["metric"] == f"{metric}_by_{along.name}"]
+        first = its.iloc[0]
         unit = along.unit or ("steps" if quality.objective == "episodes" else "tokens")
         found = ByDistance(
             metric=metric,
@@ -98,6 +101,7 @@ def by_distance(quality: QualityTable) -> ByDistance | None:
             distance_unit=unit,
             values={group.label: _of_all_seeds(group, metric, along) for group in groups},
             references=_references(groups, metric, along),
+            counts_sources=all(isinstance(context, dict) and "sources" in context for context in its["context"]),
         )
         if len(found.ends()) > 1:
             return found
@@ -188,8 +192,8 @@ def by_distance_parts(quality: QualityTable, found: ByDistance) -> list[Part]:
 def _reading(quality: QualityTable, found: ByDistance) -> list[str]:
     """What the table's figures are, in sentences."""
     sentences = [
-        f"By {found.axis}. A bin in which a seed has fewer than {_FEWEST} answers, those about the same place counted "
-        "once, is left out for all seeds."
+        f"By {found.axis}. A bin in which a seed has fewer than {_FEWEST} answers"
+        f"{', those about the same place counted once,' if found.counts_sources else ''} is left out for all seeds."
     ]
     if found.metric in _OWN_AXIS:
         sentences.append(

@@ -220,6 +220,7 @@ def test_a_table_has_each_distance_with_its_interval_and_says_how_far_four_block
     assert stored.line_of(part, "Transformer-XL")[1:] == ["50.0 ± 24.8", "-"]
     assert stored.line_of(part, "Expire-Span")[1:] == ["30.0 ± 65.7", "70.0 ± 0.0"]
     assert stored.line_of(part, "chance")[1:] == ["74.0", "72.0"]
+    assert "fewer than 30 answers is left out" in part, "these results do not say about how many places"
     assert "- A block has 8 tokens: from 32 on, what must be remembered is four blocks away." in part
     assert "- ± is half a Student-t 95 % interval over seeds, of each bin by itself" in part
 
