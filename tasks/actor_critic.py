@@ -139,12 +139,16 @@ def advantages(played: Played, learning: LearningSettings) -> Tensor:
     return found
 
 
-def blocks(model: Backbone, played: Played, randomness: float) -> Iterator[tuple[slice, Output]]:
-    """The model's outputs for the steps that were played, block by block, memory carried; with gradients."""
+def blocks(model: Backbone, played: Played, randomness: Callable[[int], float]) -> Iterator[tuple[slice, Output]]:
+    """The model's outputs for the steps that were played, block by block, memory carried; with gradients.
+
+    Args:
+        randomness: u in (0, 1) by a block's number.
+    """
     state, length = model.init_state(played.action.shape[0]), model.sizes.block_length
-    for begin in range(0, played.action.shape[1], length):
+    for number, begin in enumerate(range(0, played.action.shape[1], length)):
         part = slice(begin, begin + length)
-        output = model(played.observation[:, part], state, randomness)
+        output = model(played.observation[:, part], state, randomness(number))
         state = output.state
         yield part, output
 
@@ -154,16 +158,19 @@ def learn(
     played: Played,
     learning: LearningSettings,
     entropy_weight: float,
-    randomness: float,
+    randomness: Callable[[int], float],
     backward: Callable[[Tensor], None],
 ) -> dict[str, Tensor]:
     """Adds up the gradients of an episode of every world, block by block.
+
+    A method's noise in training (Expire-Span's `noisy`, `layer_drop`, dropout) is that of learning alone: who acts has
+    none, so with it the policy that learns is not quite the one that acted.
 
     Args:
         model: in training mode.
         played: what to learn from.
         entropy_weight: c_e of this step.
-        randomness: this step's u in (0, 1).
+        randomness: u in (0, 1) by a block's number.
         backward: adds a scalar loss's gradients up.
 
     Returns:

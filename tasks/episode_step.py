@@ -44,4 +44,8 @@ def act_and_learn(
     draws = torch.Generator().manual_seed(derive(seed, "actions", step, "rank", 0))
     played = play(model, worlds, episodes, draws, whole=whole)
     entropy = learning.entropy_at(step, of_steps)
-    return played, learn(model, played, learning, entropy, uniform(seed, "step", step, "shared"), backward)
+
+    def randomness(block: int) -> float:
+        return uniform(seed, "step", step, "block", block)
+
+    return played, learn(model, played, learning, entropy, randomness, backward)

@@ -31,6 +31,11 @@ TASKS = [
 ]
 
 
+def half(block: int) -> float:
+    """The randomness of every block alike."""
+    return 0.5
+
+
 def model(task: ModuleType, settings: Any, method: str = "transformer_xl", impl: str = "reference") -> Backbone:
     torch.manual_seed(1)
     around = BackboneSettings(layers=2, width=16, feedforward=24, heads=2, pre_norm=True)
@@ -49,7 +54,7 @@ def test_learning_reads_the_probabilities_that_acting_had(
     worlds = task.worlds(settings, 12, 0, torch.device("cpu"))
     played = play(net, worlds, 3, torch.Generator().manual_seed(0))
     assert played.action.shape[1] > 3 * T
-    for part, output in blocks(net, played, 0.5):
+    for part, output in blocks(net, played, half):
         again = output.y[..., :-1].log_softmax(-1).gather(-1, played.action[:, part, None])[..., 0].detach()
         torch.testing.assert_close(again, played.log_probability[:, part], rtol=0, atol=1e-9)
         torch.testing.assert_close(output.y[..., -1].detach(), played.value[:, part], rtol=0, atol=1e-9)
@@ -71,7 +76,7 @@ def test_actions_are_drawn_with_the_policys_probabilities() -> None:
     assert isinstance(net.head, nn.Linear)
     net.head.bias.data[:4] = torch.tensor([1.5, 0.0, -1.0, 0.5])
     played = play(net, task.worlds(settings, 4000, 0, torch.device("cpu")), 3, torch.Generator().manual_seed(0))
-    _, first = next(iter(blocks(net, played, 0.5)))
+    _, first = next(iter(blocks(net, played, half)))
     wanted = first.y[:, 0, :-1].detach().softmax(-1).mean(0)
     assert float(wanted.max() - wanted.min()) > 0.3
     found = torch.bincount(played.action[:, 0], minlength=4) / 4000
@@ -136,12 +141,12 @@ def test_gradients_are_those_of_the_loss_over_all_steps_at_once() -> None:
     task, settings = TASKS[0]
     net, learning = model(task, settings), LearningSettings(0.9, 0.7, 0.5, 0.1)
     played = play(net, task.worlds(settings, 8, 0, torch.device("cpu")), 3, torch.Generator().manual_seed(0))
-    said = learn(net, played, learning, 0.03, 0.5, back)
+    said = learn(net, played, learning, 0.03, half, back)
     by_blocks = [parameter.grad for parameter in net.parameters()]
     net.zero_grad()
     advantage = advantages(played, learning)
     rows = []
-    for part, output in blocks(net, played, 0.5):
+    for part, output in blocks(net, played, half):
         logits, value, mask = output.y[..., :-1], output.y[..., -1], played.alive[:, part]
         policy = torch.distributions.Categorical(logits=logits)
         target = (advantage + played.value)[:, part]
@@ -158,6 +163,20 @@ def test_gradients_are_those_of_the_loss_over_all_steps_at_once() -> None:
             torch.testing.assert_close(ours, parameter.grad, rtol=1e-9, atol=1e-12)
 
 
+def test_each_block_of_an_episode_has_noise_of_its_own() -> None:
+    task, settings = TASKS[0]
+    net = model(task, settings)
+    played = play(net, task.worlds(settings, 2, 0, torch.device("cpu")), 3, None, whole=True)
+    asked: list[int] = []
+
+    def noted(block: int) -> float:
+        asked.append(block)
+        return 0.5
+
+    assert len(list(blocks(net, played, noted))) == len(asked)
+    assert asked == list(range(-(-played.action.shape[1] // T)))
+
+
 @pytest.mark.parametrize("length", [1, 3, 8, 64])
 def test_a_methods_own_loss_is_its_mean_over_tokens_in_blocks_of_any_length(length: int) -> None:
     task, settings = TASKS[0]
@@ -168,7 +187,7 @@ def test_a_methods_own_loss_is_its_mean_over_tokens_in_blocks_of_any_length(leng
     played = play(net, task.worlds(settings, 8, 0, torch.device("cpu")), 3, torch.Generator().manual_seed(0))
     losses: list[float] = []
     said = learn(
-        net, played, LearningSettings(0.9, 0.7, 0.0, 0.0), 0.0, 0.5, lambda loss: losses.append(float(loss.detach()))
+        net, played, LearningSettings(0.9, 0.7, 0.0, 0.0), 0.0, half, lambda loss: losses.append(float(loss.detach()))
     )
     assert len(losses) == -(-played.action.shape[1] // length)
     assert sum(losses) - float(said["policy_loss"]) == pytest.approx(0.7 * float(said["mean_span"]))

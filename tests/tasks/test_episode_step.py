@@ -65,7 +65,7 @@ def test_learning_gets_the_noise_and_the_entropy_bonus_of_its_step(
     given = []
 
     def noted(model: Backbone, played: Any, learning: LearningSettings, *rest: Any) -> dict[str, Tensor]:
-        given.append((rest[0], rest[1], torch.initial_seed()))
+        given.append((rest[0], (rest[1](0), rest[1](1)), torch.initial_seed()))
         return {}
 
     monkeypatch.setattr(episode_step, "learn", noted)
@@ -73,6 +73,9 @@ def test_learning_gets_the_noise_and_the_entropy_bonus_of_its_step(
         actions(net, 3, seed, step)
     weights, noise, seeds = zip(*given, strict=True)
     assert weights == pytest.approx([0.2, 0.11, 0.02])
-    assert list(noise) == [uniform(seed, "step", step, "shared") for seed, step in ((0, 0), (0, 5), (1, 10))]
-    assert len(set(noise)) == 3
+    assert list(noise) == [
+        tuple(uniform(seed, "step", step, "block", block) for block in (0, 1))
+        for seed, step in ((0, 0), (0, 5), (1, 10))
+    ]
+    assert len({each for pair in noise for each in pair}) == 6, "each block has its own"
     assert list(seeds) == [derive(seed, "step", step, "rank", 0) for seed, step in ((0, 0), (0, 5), (1, 10))]
