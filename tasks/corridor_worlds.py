@@ -81,8 +81,9 @@ class CorridorWorlds(Worlds):
         return torch.where(state["place"] == state["length"] - 1, way, RIGHT)
 
     def reactive(self, draws: torch.Generator) -> Tensor:
-        """Along the corridor, and through the upper door: the doors do not say which is right."""
-        return torch.where(self.place == self.length - 1, UP, RIGHT)
+        """Along the corridor, and through either door as a coin falls: the doors do not say which is right."""
+        coin = torch.randint(2, (self.count,), generator=draws).to(self.device)
+        return torch.where(self.place == self.length - 1, torch.where(coin == 0, UP, DOWN), RIGHT)
 
     def drawn(self) -> str:
         """The first world as text: ``#`` wall, ``.`` floor, a letter an object, a capital a door, ``@`` the agent."""

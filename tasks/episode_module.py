@@ -25,6 +25,9 @@ from tasks.task_module import TaskModule
 from tasks.train_settings import TrainSettings
 from tasks.worlds import Worlds
 
+_REFERENCES = 16
+"""How many times as many episodes a scripted policy has in a test as the model."""
+
 
 class EpisodeModule(TaskModule):
     """Trains a model on episodes.
@@ -91,7 +94,9 @@ class EpisodeModule(TaskModule):
         self.alive = played.alive
         self.scorer.add(worlds, "greedy" if batch.greedy else "sampled")
         if batch.greedy and self.trainer.testing:
-            # In the same worlds: the ceiling, what needs no memory, and luck alone.
+            # The ceiling, what needs no memory, and luck alone: in the same worlds and in others, so that a line that
+            # models are read against is known better than they are.
+            worlds = self.new_worlds(_REFERENCES * worlds.count, 0, self.device)
             coins = torch.Generator().manual_seed(derive(batch.seed, "coins"))
             self.scorer.add(walked(worlds, batch.seed, lambda here: here.oracle(here.get_state())), "oracle")
             self.scorer.add(walked(worlds, batch.seed, lambda here: here.reactive(coins)), "reactive")

@@ -169,15 +169,16 @@ def test_each_score_of_a_tested_agent_is_of_who_it_is_named_after(tmp_path: Path
 
     parts = build_parts(spec)
     batch = parts.task.evaluation_source(parts.task_settings, parts.train, "test").read({"read": torch.tensor(0)})
-    worlds = parts.task.worlds(parts.task_settings, 256, 0, torch.device("cpu"))
     coins = torch.Generator().manual_seed(derive(batch.seed, "coins"))
     wanted = {}
     for who, policy in (
-        ("greedy", lambda here: torch.full((256,), 3)),
+        ("greedy", lambda here: torch.full((here.count,), 3)),
         ("oracle", lambda here: here.oracle(here.get_state())),
         ("reactive", lambda here: here.reactive(coins)),
         ("chance", lambda here: here.chance(coins)),
     ):
+        count = 256 if who == "greedy" else 16 * 256
+        worlds = parts.task.worlds(parts.task_settings, count, 0, torch.device("cpu"))
         worlds.reset(batch.seed)
         while not bool(worlds.ended.all()):
             worlds.step(policy(worlds))
