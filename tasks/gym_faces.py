@@ -49,7 +49,7 @@ class ManyWorlds(VectorEnv[Any, Any, Any]):
         if mask is not None and not np.all(mask):
             raise ValueError("worlds run in lockstep: all are reset together, or none")
         super().reset(seed=seed)
-        chosen = int(self.np_random.integers(2**63)) if seed is None else seed
+        chosen = int(self.np_random.integers(2**63)) if seed is None else seed % 2**63
         return self.worlds.reset(chosen).cpu().numpy(), {}
 
     def step(
@@ -95,7 +95,7 @@ class OneWorld(gym.Env[Observation, np.int64]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
-        chosen = int(self.np_random.integers(2**63)) if seed is None else seed
+        chosen = int(self.np_random.integers(2**63)) if seed is None else seed % 2**63
         return self.worlds.reset(chosen)[0].cpu().numpy(), {}
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

@@ -52,7 +52,7 @@ class Settings:
     triggers: int = 8
     """How many things may sound."""
     max_delay: int = 8
-    """The longest time from an instruction to its trigger, in turns (of 9 tokens, on average)."""
+    """The longest time from an instruction to its trigger, in turns (of 10 tokens, on average)."""
     instruct: float = 0.35
     """Probability that a turn in which nothing is due gives an instruction, if some trigger has nothing pending."""
     unasked: float = 0.1
@@ -62,7 +62,7 @@ class Settings:
     replace: float = 0.1
     """Probability that it is replaced by another for the same trigger."""
     evaluation_tokens: int = 200_000
-    """Tokens of validation, and of test, over all rows together; at the settings above one in five is an answer's."""
+    """Tokens of validation, and of test, over all rows together; at the settings above one in seven is an answer's."""
     unscored_tokens: int = 1024
     """Tokens of each evaluation row that fill the memory first; at least the longest span of the methods compared."""
 

@@ -97,6 +97,12 @@ def test_gymnasium_accepts_one_world(make: Make) -> None:
 
 
 @pytest.mark.parametrize("make", WORLDS)
+def test_any_seed_begins_an_episode(make: Make) -> None:
+    assert np.array_equal(OneWorld(make).reset(seed=2**63 + 4)[0], OneWorld(make).reset(seed=4)[0])
+    assert np.array_equal(ManyWorlds(make(3, 0)).reset(seed=2**63 + 4)[0], ManyWorlds(make(3, 0)).reset(seed=4)[0])
+
+
+@pytest.mark.parametrize("make", WORLDS)
 def test_one_world_is_rendered_as_text(make: Make) -> None:
     one = OneWorld(make, render_mode="ansi")
     one.reset(seed=3)
