@@ -39,12 +39,18 @@ def test_there_are_three_sizes() -> None:
     assert {"quick", "small", "paper"} <= set(presets.names())
 
 
-def test_quick_has_every_task_and_every_method_once() -> None:
-    found = cells("quick")
+@pytest.mark.parametrize("preset", ["quick", "small", "paper"])
+def test_a_preset_has_every_task_with_every_method_and_without_memory(preset: str) -> None:
+    found = cells(preset)
     assert {cell.task for cell in found} == set(TASKS.names())
     for task in TASKS.names():
-        assert {cell.method for cell in found if cell.task == task} == set(METHODS.names())
-    assert {cell.seed for cell in found} == {0}
+        its = [cell for cell in found if cell.task == task]
+        assert {cell.method for cell in its} == set(METHODS.names())
+        assert any(cell.method_settings.get("memory") == "none" for cell in its)
+
+
+def test_quick_has_one_seed() -> None:
+    assert {cell.seed for cell in cells("quick")} == {0}
 
 
 def acts(cell: CellSpec) -> bool:
