@@ -40,6 +40,7 @@ class Study:
         cells: what to run, in order: by task, then seed, then method.
         parts: the tasks and methods, by section: ``task.<id>``, ``method.<id>``.
         about: what the preset says of itself.
+        judged_by: the split whose scores the report shows.
         clock: how time and memory are measured after them.
         wandb: what becomes of them in W&B.
         memory_limit: bytes that a cell on the CPU may allocate; None for a share of what is free.
@@ -51,6 +52,7 @@ class Study:
     cells: list[CellSpec]
     parts: dict[str, Part]
     about: str
+    judged_by: str
     clock: ClockSettings
     wandb: WandbSettings
     memory_limit: int | None
@@ -60,7 +62,7 @@ class Study:
     def cards(self) -> dict[str, dict[str, dict[str, Any]]]:
         """What ``tasks``, ``methods`` and ``presets`` say of themselves, by id: title, family, metric and so on."""
         cards: dict[str, dict[str, dict[str, Any]]] = {"tasks": {}, "methods": {}, "presets": {}}
-        cards["presets"][self.preset or self.name] = {"about": self.about}
+        cards["presets"][self.preset or self.name] = {"about": self.about, "judged_by": self.judged_by}
         for section, part in self.parts.items():
             kind, _, name = section.partition(".")
             cards[f"{kind}s"][name] = part.card
@@ -130,7 +132,18 @@ def plan(
                 for cell in first
             ]
     limit = None if study.memory_limit_gb is None else int(study.memory_limit_gb * 1e9)
-    return Study(name, preset_name, cells, parts, str(preset.study["about"].value), clock, wandb, limit, fall_backs)
+    return Study(
+        name=name,
+        preset=preset_name,
+        cells=cells,
+        parts=parts,
+        about=study.about,
+        judged_by=study.judged_by,
+        clock=clock,
+        wandb=wandb,
+        memory_limit=limit,
+        fall_backs=fall_backs,
+    )
 
 
 def settable(parts: Mapping[str, Part]) -> list[Key]:
@@ -254,10 +267,19 @@ def _cell(
         if hasattr(method_part.module, "check"):
             method_part.call("check", method_settings, common["backbone"], common["train"].block_length)
     acts = task_part.card["objective"] == "episodes"
+    if (
+        not acts
+        and getattr(method_settings, "max_span", 0) is None
+        and getattr(method_settings, "memory", "") != "none"
+    ):
+        problem = f"is not given{about}: a stream is longer than any memory that holds all of it"
+        raise SettingsError(f"method.{method}.max_span", problem, "Give it so many positions, or memory: none.")
     if acts or hasattr(task_part.module, "check_horizon"):
         from models.backbone import horizon
 
         reach = horizon(method, method_settings, common["backbone"], common["train"].block_length, impl)
+        if reach:  # that of a new model; spans that are learned may come to be as long as this
+            reach = max(reach, getattr(method_settings, "max_span", None) or 0)
     if acts and reach == 0 and common["train"].block_length > 1:
         problem = f"is {common['train'].block_length}{about}: without memory each step stands alone, not each block"
         source = getattr(written.get("train.block_length"), "source", None)

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -62,6 +62,8 @@ class StudyKeys:
     """Seconds after which a cell is ended with status timeout; null for no limit."""
     memory_limit_gb: float | None = None
     """GB (10^9 bytes) that a cell on the CPU may allocate before it ends as oom; null: a share of what is free."""
+    judged_by: Literal["test", "validation"] = "test"
+    """The split whose scores the report shows: validation where the study serves to choose settings."""
 
     def __post_init__(self) -> None:
         _check_seeds(self.seeds)

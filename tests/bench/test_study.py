@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench import presets
 from bench.plugins import add_plugins, plugin_path, restore_plugins
 from bench.presets.preset import read
 from bench.spec import CellSpec
@@ -519,3 +520,32 @@ def test_settable_lists_every_key_with_its_help(planner: Planner) -> None:
     assert "fast" in listed["method.ring.impl"].type
     assert {"seeds", "threads", "time_limit_s"} < set(listed)
     assert "about" not in listed
+
+
+def test_spans_that_may_outgrow_the_unscored_tokens_are_refused() -> None:
+    preset = read(presets.path("small"), "small.yaml")
+    assert plan(preset, name="s", tasks=["long_copy"], methods=["adaptive_span"])
+    longer = ["method.adaptive_span.max_span=1000"]
+    with pytest.raises(SettingsError, match=r"task\.long_copy\.unscored_tokens.*1000.*for adaptive_span on long_copy"):
+        plan(preset, name="s", tasks=["long_copy"], methods=["adaptive_span"], assignments=longer)
+
+
+def test_a_stream_is_not_held_whole() -> None:
+    preset = read(presets.path("small"), "small.yaml")
+
+    def planned(task: str, expression: str) -> list[CellSpec]:
+        return plan(preset, name="s", tasks=[task], methods=[expression]).cells
+
+    with pytest.raises(SettingsError, match=r"method\.full_attention\.max_span.*is not given, for full_attention\+cap"):
+        planned("enwik8", "full_attention+capacity=256+max_span=null")
+    assert planned("enwik8", "full_attention+memory=none+max_span=null")
+    assert planned("corridor", "full_attention+max_span=null"), "an episode ends"
+
+
+def test_a_study_says_by_which_split_it_is_judged(planner: Planner) -> None:
+    assert planner().cards["presets"]["made"]["judged_by"] == "test"
+    chooses = planner(assignments=["judged_by=validation"])
+    assert chooses.cards["presets"]["made"]["judged_by"] == "validation"
+    assert [cell.id for cell in chooses.cells] == [cell.id for cell in planner().cells]
+    with pytest.raises(SettingsError, match=r"judged_by.*'train' is not one of test, validation"):
+        planner(assignments=["judged_by=train"])
