@@ -13,9 +13,10 @@ import pandas as pd
 from bench.store.atomic import write_bytes
 from bench.store.damaged import DamagedFile
 from bench.store.frame import load
-from reports import by_distance_figure, contexts, html, learning_curves, markdown, tradeoff
+from reports import by_distance_figure, by_setting_figure, contexts, html, learning_curves, markdown, tradeoff
 from reports.by_distance import by_distance
-from reports.drawing import looks, write
+from reports.by_setting import by_setting
+from reports.drawing import MOST_LINES, looks, write
 from reports.efficiency import efficiency_table
 from reports.efficiency_part import frame
 from reports.page import lines_frame, page, quality_tables
@@ -35,7 +36,7 @@ def build_report(study: Path) -> tuple[str, list[Path]]:
         FileNotFoundError: there is no such study.
     """
     table = load(study)
-    tables = quality_tables(table, _split(study))
+    tables = quality_tables(table, _split(study, table))
     rows = table.assign(
         context=[json.dumps(context) if isinstance(context, dict) else "" for context in table["context"]]
     )
@@ -84,12 +85,14 @@ def draw_figures(study: Path) -> list[Path]:
     folder = study / "report"
     folder.mkdir(exist_ok=True)
     compared = [part for part in _compared(study, table, folder) if isinstance(part, Figure)]
-    return _files([*_draw(study, table, quality_tables(table, _split(study)), folder), compared])
+    return _files([*_draw(study, table, quality_tables(table, _split(study, table)), folder), compared])
 
 
-def _split(study: Path) -> str:
-    """The split by which a study's lines are judged: validation in the folder of a sweep, which its file marks."""
-    return "validation" if (study / "sweep.json").exists() else "test"
+def _split(study: Path, table: pd.DataFrame) -> str:
+    """The split by which a study's lines are judged: validation for a sweep, which its file marks, or if asked for."""
+    presets = table.attrs["titles"].get("presets", {}).values()
+    chosen = (study / "sweep.json").exists() or any(card.get("judged_by") == "validation" for card in presets)
+    return "validation" if chosen else "test"
 
 
 def _files(drawn: Iterable[list[Figure]]) -> list[Path]:
@@ -109,8 +112,13 @@ def figures(study: Path, quality: QualityTable, cards: Any, folder: Path, name: 
         cards: of the methods, by id.
         name: what the files' names begin with.
     """
-    look = looks([line.group for line in quality.lines], cards)
     found: list[Figure] = []
+    for varied in by_setting(quality):
+        svg, _ = write(by_setting_figure.draw(quality, varied, cards), folder, f"{name}-by-{varied.field}")
+        found.append(Figure(svg, by_setting_figure.alt(quality, varied)))
+    if len(quality.lines) > MOST_LINES:
+        return found
+    look = looks([line.group for line in quality.lines], cards)
     picture = learning_curves.draw(study, quality, look)
     if picture is not None:
         svg, _ = write(picture, folder, f"{name}-learning-curves")

@@ -1,7 +1,7 @@
 """Quality by distance: how well a method answers, against how far back lies what it must remember.
 
 Of each method and each bin the mean over seeds with its interval. A distance is a bin from a power of two to the next;
-or some lengths of a corridor. Of the test split alone: a sweep, which chooses by validation, has none.
+or some lengths of a corridor. Of the test split alone: a study that chooses by validation has none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.groups import Group
+from reports.groups import Group, without_memory
 from reports.parts import Bullets, Heading, Part, Table
 from reports.quality import QualityTable, shown
 from reports.references import WHO
@@ -212,15 +212,26 @@ def _reading(quality: QualityTable, found: ByDistance) -> list[str]:
     return sentences
 
 
-def _blocks(quality: QualityTable, found: ByDistance) -> str:
-    """How long the blocks are of those that remember anything between them."""
+def _labels_by_block(quality: QualityTable) -> dict[int, list[str]]:
+    """By the length of their blocks, the labels of those that remember anything between them."""
     labels: dict[int, list[str]] = {}
     for line in quality.lines:
-        if "memory=none" not in line.group.spec["variant"]:
+        if not without_memory(line.group.spec):
             labels.setdefault(int(line.group.spec["train"]["block_length"]), []).append(line.group.label)
-    if not labels:
+    return labels
+
+
+def usual_block(quality: QualityTable) -> int | None:
+    """The length of most methods' blocks; None where none remembers anything between them."""
+    labels = _labels_by_block(quality)
+    return max(labels, key=lambda each: len(labels[each]), default=None)
+
+
+def _blocks(quality: QualityTable, found: ByDistance) -> str:
+    """How long the blocks are."""
+    labels, length = _labels_by_block(quality), usual_block(quality)
+    if length is None:
         return "Without memory each block stands alone."
-    length = max(labels, key=lambda each: len(labels[each]))
     text = f"A block has {length} {_counted(found, length)}"
     others = [f"{each} with {', '.join(labels[each])}" for each in sorted(labels) if each != length]
     text += f" ({'; '.join(others)})" if others else ""

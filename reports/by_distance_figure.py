@@ -12,8 +12,8 @@ from statistics import fmean
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from reports.by_distance import ByDistance, Ends, in_words
-from reports.drawing import Look, figure, legend, levels, path, title
+from reports.by_distance import ByDistance, Ends, in_words, usual_block
+from reports.drawing import Look, figure, legend, levels, path, title, upright
 from reports.quality import QualityTable
 
 
@@ -37,14 +37,19 @@ def draw(quality: QualityTable, found: ByDistance, looks: Mapping[str, Look]) ->
         axes.set_ylim(0, 10)
     if found.along.powers:
         axes.set_xscale("log", base=2)
+        length = usual_block(quality)
+        if length is not None and found.ends()[0][0] < 4 * length < found.ends()[-1][1]:
+            upright(axes, "four blocks", 4 * length)
     names = {_middle(ends, found): in_words(ends) for ends in found.ends()}
     axes.xaxis.set_major_locator(FixedLocator(sorted(names)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: names.get(x, "")))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelrotation=30 if len(names) > 6 else 0)
     axes.set_xlabel(found.axis)
-    axes.set_ylabel(f"{found.metric} ({found.unit}), {'higher' if found.higher_is_better else 'lower'} is better")
-    title(axes, f"{quality.heading}: {found.metric} by {found.along.name}")
+    axes.set_ylabel(
+        f"{found.metric.replace('_', ' ')} ({found.unit}), {'higher' if found.higher_is_better else 'lower'} is better"
+    )
+    title(axes, f"{quality.heading}: {found.metric.replace('_', ' ')} by {found.along.name}")
     bands = any(len(values) > 1 for points in found.values.values() for values in points.values())
     legend(drawn, axes, title="mean; band: range over seeds" if bands else "")
     return drawn

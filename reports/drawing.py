@@ -21,11 +21,15 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from bench.store.atomic import write_bytes
-from reports.groups import Group
+from reports.groups import Group, without_memory
 
 LINES = ("-", "--", ":", "-.")
 _LOOKS = (*((line, line == "-") for line in LINES), *((line, line != "-") for line in LINES))
 """Lines of one method, one after the other, and whether their markers are filled."""
+_NO_MEMORY: Mapping[str, str] = {"colour": "#7F7F7F", "marker": "X"}
+"""The look of the bound that memories are measured against, whose method's own is that of full attention."""
+MOST_LINES = 12
+"""Lines above which learning curves and curves by distance are not to be read."""
 _LEGEND = 2.0
 """Inches beside the axes that a figure's width has for the legend."""
 _STYLE: Any = {
@@ -74,14 +78,19 @@ def looks(groups: Sequence[Group], cards: Mapping[str, Mapping[str, Any]]) -> di
     Args:
         cards: of the methods, by id.
     """
+    return looks_of({group.label: group for group in sorted(groups, key=lambda group: group.position)}, cards)
+
+
+def looks_of(named: Mapping[str, Group], cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Look]:
+    """The looks of lines that each stand for a group, by their names, in this order."""
     found: dict[str, Look] = {}
     seen: dict[str, int] = {}
-    for group in sorted(groups, key=lambda group: group.position):
-        card = cards.get(group.method, {})
-        number = seen.get(group.method, 0)
-        seen[group.method] = number + 1
+    for name, group in named.items():
+        card = _NO_MEMORY if without_memory(group.spec) else cards.get(group.method, {})
+        number = seen.get(group.title, 0)
+        seen[group.title] = number + 1
         line, filled = _LOOKS[number % len(_LOOKS)]
-        found[group.label] = Look(group.label, card.get("colour", "#7F7F7F"), card.get("marker", "o"), line, filled)
+        found[name] = Look(name, card.get("colour", "#7F7F7F"), card.get("marker", "o"), line, filled)
     return found
 
 
@@ -108,28 +117,34 @@ def log_ticks(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
 
 
+_QUIET: Any = {"color": "#888888", "linewidth": 0.9, "linestyle": (0, (1, 2)), "zorder": 1}
+"""A line that things are read against."""
+_NAME: Any = {
+    "textcoords": "offset points",
+    "fontsize": 7.5,
+    "color": "#666666",
+    "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+}
+"""The name of such a line, to be read where others cross it."""
+
+
 def levels(axes: Axes, named: Mapping[str, float]) -> None:
     """Quiet lines across the axes, each with its name at the right end, above it."""
     for name, value in named.items():
-        axes.axhline(value, color="#888888", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-        axes.annotate(
-            name,
-            (1.0, value),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="right",
-            fontsize=7.5,
-            color="#666666",
-        )
+        axes.axhline(value, **_QUIET)
+        axes.annotate(name, (1.0, value), xycoords=axes.get_yaxis_transform(), xytext=(0, 2), ha="right", **_NAME)
+
+
+def upright(axes: Axes, name: str, x: float) -> None:
+    """A quiet line up the axes, with its name at the upper end, to the right."""
+    axes.axvline(x, **_QUIET)
+    axes.annotate(name, (x, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(3, -9), ha="left", **_NAME)
 
 
 def path(axes: Axes, name: str, x: Sequence[float], y: Sequence[float]) -> None:
     """A quiet line through points, with its name at its last one."""
-    axes.plot(x, y, color="#888888", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1, label="_nolegend_")
-    axes.annotate(
-        name, (x[-1], y[-1]), xytext=(3, 2), textcoords="offset points", ha="left", fontsize=7.5, color="#666666"
-    )
+    axes.plot(x, y, label="_nolegend_", **_QUIET)
+    axes.annotate(name, (x[-1], y[-1]), xytext=(3, 2), ha="left", **_NAME)
 
 
 def legend(drawn: Figure, axes: Axes, length: float = 3.5, title: str = "") -> None:
@@ -164,9 +179,8 @@ def write(drawn: Figure, folder: Path, name: str) -> list[Path]:
         for kind, nameless in (("svg", "Date"), ("png", "Software")):
             buffer = io.BytesIO()
             drawn.savefig(buffer, format=kind, dpi=160, metadata={nameless: None})
-            path = folder / f"{name}.{kind}"
-            write_bytes(path, buffer.getvalue())
-            paths.append(path)
+            paths.append(folder / f"{name}.{kind}")
+            write_bytes(paths[-1], buffer.getvalue())
     return paths
 
 

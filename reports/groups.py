@@ -19,6 +19,8 @@ _APART = ("cell", "seed", "preset", "threads", "time_limit_s")
 _OWN = ("method", "variant", "method_settings", "impl", "trainer", "train", "plugins")
 # Methods whose title promises more than their settings may keep: the setting that bounds what they see.
 _WINDOW = {"full_attention": "max_span"}
+# The bound that all memories are measured against: full attention within its block alone, under a name of its own.
+_NO_MEMORY, _NO_MEMORY_TITLE = ("full_attention", "memory", "none"), "No memory"
 _BUDGET = ("steps", "batch_size", "block_length", "evaluation_batch_size")  # of train: what makes scores comparable
 
 
@@ -27,6 +29,8 @@ class Group:
     """All seeds of one method with one set of settings on one task.
 
     Args:
+        title: the method's, or that of no memory.
+        variant: the settings by which the study names it, each as `key=value`, but for what the title says.
         label: title, variant, window, and the settings that tell it from another group of the same name.
         name: title and variant.
         position: its place in the study, from 0.
@@ -35,6 +39,8 @@ class Group:
         comparison: the settings that all lines of its table have in common, by dotted key.
     """
 
+    title: str
+    variant: tuple[str, ...]
     label: str
     name: str
     position: int
@@ -72,18 +78,44 @@ def groups(table: pd.DataFrame) -> list[Group]:
     found: list[Group] = []
     for cells in by_settings.values():
         spec = _computed(specs[cells[0]])
-        title = table.attrs["titles"]["methods"].get(spec["method"], {}).get("title", spec["method"])
-        name = _with_variant(title, spec["variant"].split("+"))
-        label = _with_variant(title, [*spec["variant"].split("+"), _window(spec)])
+        title, variant = _title(spec, table.attrs["titles"]["methods"])
+        name, label = named(title, variant), named(title, [*variant, _window(spec)])
         rows = plain[plain["cell"].isin(cells)]
         acts = table.attrs["titles"]["tasks"].get(spec["task"], {}).get("objective") == "episodes"
         found.append(
-            Group(label, name, len(found), spec["task_label"], spec["method"], spec, rows, _comparison(spec, acts))
+            Group(
+                title,
+                tuple(variant),
+                label,
+                name,
+                len(found),
+                spec["task_label"],
+                spec["method"],
+                spec,
+                rows,
+                _comparison(spec, acts),
+            )
         )
     return [_told_apart(group, found) for group in found]
 
 
-def _with_variant(title: str, variant: Sequence[str]) -> str:
+def without_memory(spec: Mapping[str, Any]) -> bool:
+    """Whether a spec is of the bound that memories are measured against, where each block stands alone."""
+    method, key, value = _NO_MEMORY
+    return bool(spec["method"] == method and spec["method_settings"].get(key) == value)
+
+
+def _title(spec: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) -> tuple[str, list[str]]:
+    """The title of a spec's method, and what of its variant the title does not say."""
+    variant = [part for part in spec["variant"].split("+") if part]
+    if without_memory(spec):
+        _, key, value = _NO_MEMORY
+        return _NO_MEMORY_TITLE, [part for part in variant if part != f"{key}={value}"]
+    return str(cards.get(spec["method"], {}).get("title", spec["method"])), variant
+
+
+def named(title: str, variant: Sequence[str]) -> str:
+    """A title with a variant's settings."""
     return f"{title} ({', '.join(filter(None, variant))})" if any(variant) else title
 
 

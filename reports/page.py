@@ -9,6 +9,7 @@ import pandas as pd
 
 from reports import method_settings
 from reports.by_distance import by_distance, by_distance_parts
+from reports.by_setting import by_setting, by_setting_parts
 from reports.efficiency import efficiency_table
 from reports.efficiency_part import efficiency_parts
 from reports.groups import Group, comparisons, groups
@@ -23,7 +24,7 @@ def quality_tables(table: pd.DataFrame, split: str = "test") -> list[QualityTabl
 
     Args:
         table: what `bench.store.frame.load` gave.
-        split: ``validation`` for a sweep, whose trials are there to be chosen from.
+        split: ``validation`` for a study whose lines are there to be chosen from.
     """
     result = []
     for heading, members in comparisons(groups(table)):
@@ -67,6 +68,8 @@ def page(
         parts += [Heading(2, "All tasks"), all_tasks, Paragraph(("What each figure is stands with its task below.",))]
     for quality, drawn in zip(tables, figures, strict=True):
         parts += [Heading(2, quality.heading), quality_part(quality), reading(quality)]
+        for varied in by_setting(quality):
+            parts += by_setting_parts(quality, varied)
         efficiency = efficiency_table(quality)
         if efficiency is not None:
             parts += [Heading(3, f"{quality.heading}: time and memory"), *efficiency_parts(efficiency)]
@@ -78,13 +81,13 @@ def page(
 
 
 def _about(table: pd.DataFrame, tables: Sequence[QualityTable]) -> list[Part]:
-    """What the preset says of itself, and how to read a sweep."""
+    """What the preset says of itself, and how to read a study that chooses."""
     presets = table.attrs["titles"].get("presets", {})
     lines: list[Text] = [(Code(name), f": {card['about']}.") for name, card in presets.items() if card.get("about")]
     if any(quality.split == "validation" for quality in tables):
         lines.append(
-            "A sweep: its trials are ordered by validation, which alone chooses among them. Test stands in the CSVs "
-            "and not here: whoever chooses by it has no test left."
+            "Made to choose settings: ordered by validation, which alone chooses. Test stands in the CSVs and not "
+            "here: whoever chooses by it has no test left."
         )
     return [Paragraph((line,)) for line in lines]
 

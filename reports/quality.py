@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.store.statuses import RESULTS
 from reports.groups import Group
 from reports.parts import Table
 from reports.references import further_metrics, references, solved_at
@@ -23,6 +24,8 @@ class Line:
     group: Group
     cells: int
     failed: int
+    ended: int
+    """Cells with a result, good or not."""
     stale: int
     test: Mean | None
     validation: Mean | None
@@ -123,6 +126,7 @@ def _line(
         group=group,
         cells=len(cells),
         failed=int((cells["status"] != "ok").sum()),
+        ended=int(cells["status"].isin(RESULTS).sum()),
         stale=int(cells["stale"].fillna(False).sum()),
         test=_mean(test),
         validation=_mean(group.values(metric, "validation")),
@@ -183,7 +187,8 @@ def quality_part(quality: QualityTable) -> Table:
     ]
     compared = any(line.difference is not None for line in quality.lines)
     if compared and quality.baseline is not None:
-        header.insert(2, f"difference to {quality.baseline.label} ({quality.unit})")
+        points = _POINTS.get(quality.unit, quality.unit)
+        header.insert(2, f"difference to {quality.baseline.label} ({points})")
     lines = []
     for line in quality.lines:
         stale = " (stale)" if line.stale else ""
@@ -211,6 +216,10 @@ _DECIMALS = {"%": (1, 2), "rooms": (2, 2)}
 and the difference of two methods that were asked the same questions to two. Four for others."""
 
 
+_POINTS = {"%": "points"}
+"""By unit, that of a difference, where it is another."""
+
+
 def _digits(unit: str, difference: bool = False) -> int:
     """Decimals that a metric is shown with."""
     return _DECIMALS.get(unit, (4, 4))[difference]
@@ -222,6 +231,11 @@ def shown(mean: Mean | None, unit: str) -> str:
         return "-"
     digits = _digits(unit)
     return f"{mean.value:.{digits}f}" if mean.half is None else f"{mean.value:.{digits}f} ± {mean.half:.{digits}f}"
+
+
+def compared(mean: Mean, unit: str) -> float:
+    """A metric's mean as far as it is shown."""
+    return round(mean.value, _digits(unit))
 
 
 def difference_text(difference: Difference | None, unit: str) -> str:
@@ -238,7 +252,7 @@ def difference_text(difference: Difference | None, unit: str) -> str:
 
 
 def _solved(line: Line) -> str:
-    return "-" if line.solved is None else f"{line.solved} of {line.cells}"
+    return "-" if line.solved is None else f"{line.solved} of {line.ended}"
 
 
 def number(value: float | None, digits: int) -> str:

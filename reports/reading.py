@@ -16,9 +16,8 @@ from reports.statistics import FEWEST, Mean
 
 _TEST_SET: Mapping[str, str] = {
     "object_collision": (
-        "All methods and seeds are tested on one fixed set of worlds, whose choice is not in ±: another set of 20,000 "
-        "questions moves all methods together, by about 2 points in 4 x 4 cells and 0.8 in 16 x 16 (standard "
-        "deviation). Differences are known better."
+        "other worlds with 20,000 questions move all together, by about 2 points in 4 x 4 cells and 0.8 in 16 x 16 "
+        "(standard deviation; many questions are about one collision)"
     )
 }
 """By task, what ± over seeds leaves out because the test is the same for all of them."""
@@ -67,12 +66,20 @@ def _beside(quality: QualityTable) -> list[Text]:
     if quality.solved_at is not None:
         at = shown(Mean(quality.solved_at, None, 1), quality.unit)
         lines.append(
-            f"Solved: seeds with {quality.metric} of at least {at} {quality.unit}, of all that were to be run."
+            f"Solved: seeds with {quality.metric} of at least {at} {quality.unit}, of all that have ended, well or not."
         )
     if quality.references:
         who = "; ".join(f"{name}, {WHO[name]}" for name in quality.references)
-        lines.append(f"Beside the models, on the same test: {who}.")
+        others = {int(n) for name in quality.references for n in _counted(quality, f"{quality.metric}_{name}")}
+        wider = f" and others, {max(others):,} episodes in all" if _acts(quality) and others else ""
+        lines.append(f"Beside the models, on the same test{wider}: {who}.")
     return lines
+
+
+def _counted(quality: QualityTable, metric: str) -> pd.Series[float]:
+    """How much a metric of the table's split was measured on, cell by cell."""
+    rows = pd.concat([line.group.rows for line in quality.lines])
+    return rows[(rows["metric"] == metric) & (rows["split"] == quality.split)]["n"].dropna()
 
 
 def _seeds(quality: QualityTable) -> list[Text]:
@@ -86,13 +93,35 @@ def _seeds(quality: QualityTable) -> list[Text]:
             "± is half a Student-t 95 % interval over seeds; differences are paired by seed, their p values "
             "Holm-corrected within the table."
         )
-    about_the_test = _TEST_SET.get(str(quality.lines[0].group.spec["task"]))
-    return [*lines, about_the_test] if about_the_test else lines
+    return [*lines, *_test_set(quality)]
+
+
+def _test_set(quality: QualityTable) -> list[Text]:
+    """What ± over seeds leaves out, because the test is the same for all of them; of percentages how much it is."""
+    if quality.split != "test":
+        return []
+    text = "All methods and seeds are tested on the same data, whose choice is not in ±"
+    own = _TEST_SET.get(str(quality.lines[0].group.spec["task"]))
+    fewest = _rows(quality)["n"].dropna().min()
+    if own is None and quality.unit == "%" and fewest > 0:
+        what = _scored(quality)
+        own = f"other {what} would move all together, by up to {50 / fewest**0.5:.1f} points (one standard error)"
+    return [f"{text}{f': {own}' if own else ''}. Differences are known better."]
+
+
+def _scored(quality: QualityTable) -> str:
+    """What is scored, in words."""
+    return "episodes" if _acts(quality) else _SCORED.get(str(quality.lines[0].group.spec["task"]), "positions")
+
+
+def _rows(quality: QualityTable) -> pd.DataFrame:
+    """The rows of the table's metric."""
+    rows = pd.concat([line.group.rows for line in quality.lines])
+    return rows[(rows["metric"] == quality.metric) & (rows["split"] == quality.split) & rows["value"].notna()]
 
 
 def _evaluation(quality: QualityTable) -> str:
-    rows = pd.concat([line.group.rows for line in quality.lines])
-    found = rows[(rows["metric"] == quality.metric) & (rows["split"] == quality.split) & rows["value"].notna()]
+    found = _rows(quality)
     if found.empty:
         return f"No cell has a {quality.split} result yet."
     if _acts(quality):
@@ -105,8 +134,8 @@ def _evaluation(quality: QualityTable) -> str:
     how = "".join(f"; {context}" for context in sorted(contexts))
     if quality.split == "validation":
         return f"Validation: the best point of each training{how}."
-    what = _SCORED.get(str(quality.lines[0].group.spec["task"]), "positions")
-    return f"Test: the whole split ({_counts(found)} {what}), with the weights of the best validation point{how}."
+    scored = f"{_counts(found)} {_scored(quality)}"
+    return f"Test: the whole split ({scored}), with the weights of the best validation point{how}."
 
 
 def _acting(quality: QualityTable, found: pd.DataFrame) -> str:

@@ -136,7 +136,7 @@ def test_impls_are_named_where_methods_have_several(tmp_path: Path) -> None:
         ("", {"memory": "all", "max_span": 128}, "Full attention (max_span=128)"),
         ("max_span=128", {"memory": "all", "max_span": 128}, "Full attention (max_span=128)"),
         ("", {"memory": "all", "max_span": None}, "Full attention"),
-        ("memory=none", {"memory": "none", "max_span": 128}, "Full attention (memory=none)"),
+        ("memory=none", {"memory": "none", "max_span": 128}, "No memory"),
     ],
 )
 def test_full_attention_within_a_window_says_so(
@@ -160,7 +160,8 @@ def test_percentages_have_one_decimal_and_their_differences_two(tmp_path: Path) 
     line = stored.line_of(text, "Expire-Span")
     assert line[1] == "56.5 ± 1.2"
     assert line[2].startswith("-1.01 ± 0.29 (p ")
-    assert "- All methods and seeds are tested on one fixed set of worlds, whose choice is not in ±" in text
+    assert "- All methods and seeds are tested on the same data, whose choice is not in ±: other worlds" in text
+    assert stored.line_of(text, "method")[2] == "difference to Transformer-XL (points)"
 
 
 def test_a_sweep_is_ordered_by_validation_and_shows_no_test(tmp_path: Path) -> None:
@@ -173,14 +174,14 @@ def test_a_sweep_is_ordered_by_validation_and_shows_no_test(tmp_path: Path) -> N
     folder = stored.study(tmp_path / "s", results)
     text, _ = build_report(folder)
     assert stored.line_of(text, "method")[1] == "test bpb (bits/byte) ↓"
-    assert "A sweep" not in text
+    assert "Made to choose" not in text
     (folder / "sweep.json").write_text("{}")
     text, _ = build_report(folder)
     assert stored.line_of(text, "method")[1:3] == ["validation bpb (bits/byte) ↓", "seeds"], "no differences"
     shown = [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| Transformer-XL")]
     assert shown == ["2.4000", "2.5000", "2.6000"]
     assert not any(f"{result.value:.4f}" in text for result in results)
-    assert "A sweep: its trials are ordered by validation, which alone chooses among them." in text
+    assert "Made to choose settings: ordered by validation, which alone chooses." in text
     assert "- Validation: the best point of each training" in text
     assert "Tuning:" not in text
     frame = pd.read_csv(folder / "report" / "quality.csv")

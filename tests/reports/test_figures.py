@@ -89,7 +89,7 @@ def test_columns_name_their_units(page: str) -> None:
     ]
     assert stored.line_of(stored.section(page, "corridor"), "method")[1:3] == [
         "test success (%) ↑",
-        "difference to Transformer-XL (%)",
+        "difference to Transformer-XL (points)",
     ]
 
 

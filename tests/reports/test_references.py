@@ -84,10 +84,10 @@ def test_a_task_that_cannot_be_solved_has_no_such_column(tmp_path: Path) -> None
 def test_what_else_a_task_measures_has_columns_but_what_is_by_distance(tmp_path: Path) -> None:
     text, _ = build_report(acting(tmp_path / "s"))
     header = stored.line_of(text, "method")
-    assert [name for name in header if name.endswith("(%)")] == [
+    assert [name for name in header if name.endswith(("(%)", "(points)"))] == [
+        "difference to Transformer-XL (points)",
         "success_sampled (%)",
-        "difference to Transformer-XL (%)",
-    ][::-1]
+    ]
     sampled = stored.line_of(text, "Expire-Span")[header.index("success_sampled (%)")]
     assert sampled.startswith("53.3 ± ")
 
@@ -97,6 +97,8 @@ def test_episodes_are_called_so(tmp_path: Path) -> None:
     assert "- Test: 100 episodes, the likeliest action taken, with the weights of the best validation point; " in text
     assert "; success_sampled: the same worlds, actions drawn as in training." in text
     assert "when the last world has ended" in text
+    assert "whose choice is not in ±: other episodes would move all together, by up to 5.0 points (one standard" in text
+    assert "- Beside the models, on the same test and others, 1,000 episodes in all: oracle" in text
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
@@ -165,7 +167,7 @@ def test_distances_of_agents_are_steps_and_a_metric_by_distance_has_its_own_unit
     quality, drawn = figure(stored.study(tmp_path / "s", [result]), distances)
     (axes,) = drawn.axes
     assert quality.unit == "rooms"
-    assert axes.get_ylabel() == "second_tries (%), higher is better"
+    assert axes.get_ylabel() == "second tries (%), higher is better"
     assert axes.get_xlabel() == "steps from the mistake to being back in the room"
     assert names_of(axes) == {"reactive"}, "of second tries; who passes three rooms is of another figure"
     (path,) = [line for line in axes.lines if line.get_linewidth() < 1]
@@ -178,7 +180,15 @@ def test_blocks_of_another_length_are_named(tmp_path: Path) -> None:
     scores = [row("second_tries_by_distance", 90.0, distance_min=low, distance_max=2 * low - 1) for low in (2, 4)]
     lengths = {"transformer_xl": 1, "expire_span": 1, "compressive": 2}
     cells = [stored.spec(name, task="portal", train={"block_length": length}) for name, length in lengths.items()]
-    cells.append(stored.spec("full_attention", variant="memory=none", task="portal", train={"block_length": 9}))
+    cells.append(
+        stored.spec(
+            "full_attention",
+            variant="memory=none",
+            method_settings={"memory": "none"},
+            task="portal",
+            train={"block_length": 9},
+        )
+    )
     study = stored.study(tmp_path / "s", [stored.Stored(cell, 2.5, scores=tuple(scores)) for cell in cells])
     text, _ = build_report(study)
     assert (
@@ -195,8 +205,10 @@ def test_accuracy_by_distance_leaves_out_what_few_answers_say(tmp_path: Path) ->
     result = stored.Stored(stored.spec("transformer_xl", task="object_collision"), 50.0, scores=scores)
     _, drawn = figure(stored.study(tmp_path / "s", [result]), distances)
     (axes,) = drawn.axes
-    (line,) = axes.lines
+    line, upright = axes.lines
     assert line.get_xdata() == pytest.approx([1, (1024 * 2047) ** 0.5])
+    assert np.asarray(upright.get_xdata()).tolist() == [4 * 8] * 2, "four blocks"
+    assert names_of(axes) == {"four blocks"}
     assert axes.get_xscale() == "log"
     assert "tokens" in axes.get_xlabel()
 
@@ -327,6 +339,18 @@ def test_a_line_without_a_score_has_not_failed_to_solve(tmp_path: Path) -> None:
     solved = stored.line_of(text, "method").index("solved")
     assert stored.line_of(text, "Transformer-XL")[solved] == "1 of 1"
     assert stored.line_of(text, "Expire-Span")[solved] == "-"
+
+
+def test_solved_counts_seeds_that_failed_and_none_that_has_not_run(tmp_path: Path) -> None:
+    results = [
+        stored.Stored(stored.spec("transformer_xl", 0, task="corridor"), 100.0),
+        stored.Stored(stored.spec("transformer_xl", 1, task="corridor"), None, Status.DIVERGED),
+    ]
+    study = stored.study(tmp_path / "s", results)
+    manifest.merge(study, [stored.spec("transformer_xl", 2, task="corridor")], titles=stored.CARDS)
+    line = stored.line_of(build_report(study)[0], "Transformer-XL")
+    assert "1 of 2" in line
+    assert "1 of 3" in line, "one seed of three has a score"
 
 
 @pytest.mark.parametrize(("share", "higher"), [(0, True), (95.0, True), ("0.9", True), (True, True), (0.9, False)])
