@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reports.groups import Group, named
 from reports.parts import Bullets, Heading, Part, Table
-from reports.quality import QualityTable, compared, shown
+from reports.quality import QualityTable, shown
 from reports.statistics import Mean
 
 _FEWEST = 3
@@ -92,12 +92,11 @@ def _without(group: Group, key: str) -> str:
 
 
 def best(quality: QualityTable, scores: Mapping[float, Mean]) -> float | None:
-    """The value with the best score; of those that look equal as the table shows them, the smallest."""
-    seen = {value: compared(mean, quality.unit) for value, mean in scores.items()}
-    if not seen:
+    """The value with the best score; of equals the smallest."""
+    if not scores:
         return None
-    score = (max if quality.higher_is_better else min)(seen.values())
-    return min(value for value, its in seen.items() if its == score)
+    score = (max if quality.higher_is_better else min)(mean.value for mean in scores.values())
+    return min(value for value, mean in scores.items() if mean.value == score)
 
 
 def by_setting_parts(quality: QualityTable, varied: Varied) -> list[Part]:
@@ -113,5 +112,5 @@ def by_setting_parts(quality: QualityTable, varied: Varied) -> list[Part]:
     return [
         Heading(3, f"{quality.heading}: {quality.metric} by {varied.field}"),
         Table((corner, *(f"{value:g}" for value in values), "best at"), tuple(lines)),
-        Bullets(("Best: by the figures as they stand here; of equals the smallest value.",)),
+        Bullets(("Best: before rounding; of equals the smallest value.",)),
     ]

@@ -40,7 +40,7 @@ def draw(quality: QualityTable, varied: Varied, cards: Mapping[str, Mapping[str,
     axes.set_xlabel(varied.key)
     better = "higher" if quality.higher_is_better else "lower"
     axes.set_ylabel(f"{quality.split} {quality.metric} ({quality.unit}), {better} is better")
-    title(axes, f"{quality.heading}: {quality.metric} by {varied.field}")
+    title(axes, f"{quality.heading}: {quality.metric} by {varied.field.replace('_', ' ')}")
     legend(drawn, axes)
     return drawn
 

@@ -67,9 +67,10 @@ def page(
     if all_tasks is not None:
         parts += [Heading(2, "All tasks"), all_tasks, Paragraph(("What each figure is stands with its task below.",))]
     for quality, drawn in zip(tables, figures, strict=True):
-        parts += [Heading(2, quality.heading), quality_part(quality), reading(quality)]
+        parts.append(Heading(2, quality.heading))
         for varied in by_setting(quality):
             parts += by_setting_parts(quality, varied)
+        parts += [quality_part(quality), reading(quality)]
         efficiency = efficiency_table(quality)
         if efficiency is not None:
             parts += [Heading(3, f"{quality.heading}: time and memory"), *efficiency_parts(efficiency)]

@@ -233,11 +233,6 @@ def shown(mean: Mean | None, unit: str) -> str:
     return f"{mean.value:.{digits}f}" if mean.half is None else f"{mean.value:.{digits}f} ± {mean.half:.{digits}f}"
 
 
-def compared(mean: Mean, unit: str) -> float:
-    """A metric's mean as far as it is shown."""
-    return round(mean.value, _digits(unit))
-
-
 def difference_text(difference: Difference | None, unit: str) -> str:
     """A difference with its interval and corrected p value, or a dash."""
     if difference is None:
