@@ -27,6 +27,7 @@ WHAT = {
     "token": "reading one token of each row",
 }
 """What a comparison's scopes time."""
+_LEAST = 4.0
 _NO_FAILURE = ("ok", "unsupported")
 
 
@@ -45,6 +46,8 @@ def draw(content: Mapping[str, Any]) -> Figure:
         missing = [row for row in rows if row[key] is None]
         if len(missing) == len(rows):
             axes.set_ylim(1, 10)  # on which nothing stands but crosses
+        else:
+            _widen(axes)
         _failures(axes, [row for row in missing if row["status"] not in _NO_FAILURE], looks)
         log_ticks(axes.yaxis)
     title(left, f"time of {WHAT[content['shape']['scope']]}")
@@ -104,6 +107,14 @@ def _line(axes: Axes, rows: Sequence[Row], key: str, unit: float, look: Look) ->
     if key == "time_ms_p50":
         low, high = ([row[name] for row in measured] for name in ("time_ms_p20", "time_ms_p80"))
         axes.vlines(contexts, low, high, look["color"], lw=0.8)
+
+
+def _widen(axes: Axes) -> None:
+    """Shows a factor of `_LEAST` at the least, lest lines that are all but level look steep."""
+    low, high = axes.get_ylim()
+    more = (_LEAST / (high / low)) ** 0.5
+    if more > 1:
+        axes.set_ylim(low / more, high * more)
 
 
 def _failures(axes: Axes, rows: Sequence[Row], looks: Mapping[Line, Look]) -> None:

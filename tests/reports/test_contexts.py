@@ -294,6 +294,7 @@ def test_values_that_lie_close_together_have_ticks(tmp_path: Path) -> None:
     for axes in scaling.draw(read(kept(tmp_path, rows))).axes:
         low, high = axes.get_ylim()
         assert len([tick for tick in axes.get_yticks() if low <= tick <= high]) >= 2
+        assert high / low >= 3.99, "what is all but level does not look steep"
 
 
 def test_a_file_of_failures_alone_is_drawn_too(tmp_path: Path) -> None:
