@@ -135,21 +135,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--show", action="store_true", help="draw an episode of one who knows all")
     parser.add_argument("--length", type=int, default=8, help="cells of the corridor (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which corridor (%(default)s)")
+    parser.add_argument("--statistics", action="store_true", help="what policies score, and how fast worlds step")
     chosen = parser.parse_args(arguments)
-    if not chosen.show:
-        parser.error("give --show")
+    if chosen.show == chosen.statistics:
+        parser.error("give --show or --statistics")
     settings = Settings(min_length=chosen.length, max_length=chosen.length)
     try:
         check(settings, TrainSettings())
     except SettingsError as error:
         parser.error(str(error))
-    here = worlds(settings, 1, 0, torch.device("cpu"))
-    here.reset(chosen.seed)
-    print(here.drawn())
-    while not bool(here.ended[0]):
-        action = here.oracle(here.get_state())
-        here.step(action)
-        print(f"\n{('up', 'down', 'left', 'right')[int(action[0])]}\n{here.drawn()}")
+    from tasks import worlds_view
+
+    def made(count: int, first: int) -> CorridorWorlds:
+        return worlds(settings, count, first, torch.device("cpu"))
+
+    if chosen.show:
+        worlds_view.show(made(1, 0), chosen.seed, lambda here: here.oracle(here.get_state()))
+    else:
+        worlds_view.print_statistics(made, chosen.seed, "success (%)", lambda here: 100 * here.success.double())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from models.backbone import Backbone
 from models.state import State
@@ -23,7 +22,7 @@ from tasks.randomness import derive
 from tasks.stream_step import exact
 from tasks.task_module import TaskModule
 from tasks.train_settings import TrainSettings
-from tasks.worlds import Worlds
+from tasks.worlds import Worlds, walked
 
 _REFERENCES = 16
 """How many times as many episodes a scripted policy has in a test as the model."""
@@ -102,14 +101,6 @@ class EpisodeModule(TaskModule):
             self.scorer.add(walked(worlds, batch.seed, lambda here: here.reactive(coins)), "reactive")
             self.scorer.add(walked(worlds, batch.seed, lambda here: here.chance(coins)), "chance")
         return {**self.model.memory(played.state), **{name: float(x) for name, x in played.statistics.items()}}
-
-
-def walked(worlds: Worlds, seed: int, policy: Callable[[Worlds], Tensor]) -> Worlds:
-    """The worlds after a scripted policy has acted until all have ended."""
-    worlds.reset(seed)
-    while not bool(worlds.ended.all()):
-        worlds.step(policy(worlds))
-    return worlds
 
 
 def module(task: EpisodeTask, settings: Any, model: Backbone, train: TrainSettings, seed: int) -> EpisodeModule:

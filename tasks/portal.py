@@ -151,21 +151,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=3, help="cells along a room's side (%(default)s)")
     parser.add_argument("--doors", choices=("wall", "floor"), default="floor", help="where doors are (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which chain (%(default)s)")
+    parser.add_argument("--statistics", action="store_true", help="what policies score, and how fast worlds step")
     chosen = parser.parse_args(arguments)
-    if not chosen.show:
-        parser.error("give --show")
+    if chosen.show == chosen.statistics:
+        parser.error("give --show or --statistics")
     settings = Settings(rooms=chosen.rooms, size=chosen.size, doors=chosen.doors, horizon=100 * chosen.rooms)
     try:
         check(settings, TrainSettings())
     except SettingsError as error:
         parser.error(str(error))
-    here, draws = worlds(settings, 1, 0, torch.device("cpu")), torch.Generator().manual_seed(chosen.seed)
-    here.reset(chosen.seed)
-    print(here.drawn())
-    while not bool(here.ended[0]):
-        action = here.reactive(draws)
-        here.step(action)
-        print(f"\n{('up', 'down', 'left', 'right')[int(action[0])]}\n{here.drawn()}")
+    from tasks import worlds_view
+
+    def made(count: int, first: int) -> PortalWorlds:
+        return worlds(settings, count, first, torch.device("cpu"))
+
+    if chosen.show:
+        draws = torch.Generator().manual_seed(chosen.seed)
+        worlds_view.show(made(1, 0), chosen.seed, lambda here: here.reactive(draws))
+    else:
+        worlds_view.print_statistics(made, chosen.seed, "rooms", lambda here: here.passed)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ at once. A world's randomness comes from (seed, its number) alone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -112,5 +112,14 @@ class Worlds(ABC):
         return torch.randint(self.actions, (self.count,), generator=draws).to(self.device)
 
 
+def walked(worlds: Worlds, seed: int, policy: Callable[[Worlds], Tensor]) -> Worlds:
+    """The worlds after a scripted policy has acted until all have ended."""
+    worlds.reset(seed)
+    while not bool(worlds.ended.all()):
+        worlds.step(policy(worlds))
+    return worlds
+
+
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 """Row and column by action: up, down, left, right."""
+MOVE_NAMES = ("up", "down", "left", "right")
