@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from statistics import fmean
+from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from reports.by_distance import ByDistance, Ends, in_words, usual_block
 from reports.drawing import Look, figure, legend, levels, path, title, upright
@@ -41,10 +42,9 @@ def draw(quality: QualityTable, found: ByDistance, looks: Mapping[str, Look]) ->
         if length is not None and found.ends()[0][0] < 4 * length < found.ends()[-1][1]:
             upright(axes, "four blocks", 4 * length)
     names = {_middle(ends, found): in_words(ends) for ends in found.ends()}
-    axes.xaxis.set_major_locator(FixedLocator(sorted(names)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: names.get(x, "")))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(axis="x", labelrotation=30 if len(names) > 6 else 0)
+    slanted: Any = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(names) > 6 else {}
+    axes.set_xticks(list(names), names.values(), **slanted)
     axes.set_xlabel(found.axis)
     axes.set_ylabel(
         f"{found.metric.replace('_', ' ')} ({found.unit}), {'higher' if found.higher_is_better else 'lower'} is better"
