@@ -17,6 +17,7 @@ from models.errors import SettingsError
 from models.registry import METHODS
 from tasks.registry import TASKS
 
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 # The full enwik8 need not be on the machine that tests; the rest of `paper` can be checked without.
 WITHOUT_DATA = {"paper": ["task.enwik8.data=excerpt"]}
 
@@ -33,6 +34,13 @@ def test_preset_is_valid_and_says_what_it_is_for(name: str) -> None:
     first = presets.path(name).read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("about: ")
     assert presets.about(name) == read(presets.path(name), name).study["about"].value
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_committed_results_were_made_with_is_valid(path: Path) -> None:
+    found = plan(read(path, path.name), name=path.stem, check_device=False).cells
+    assert {cell.seed for cell in found} == {0, 1, 2}
+    assert {cell.method for cell in found} == set(METHODS.names())
 
 
 def test_there_are_three_sizes() -> None:
