@@ -134,12 +134,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tasks.corridor", description="Looks at the task's worlds.")
     parser.add_argument("--show", action="store_true", help="draw an episode of one who knows all")
     parser.add_argument("--length", type=int, default=8, help="cells of the corridor (%(default)s)")
+    parser.add_argument("--longest", type=int, help="cells of the longest, of corridors from --length on (--length)")
     parser.add_argument("--seed", type=int, default=0, help="which corridor (%(default)s)")
     parser.add_argument("--statistics", action="store_true", help="what policies score, and how fast worlds step")
     chosen = parser.parse_args(arguments)
     if chosen.show == chosen.statistics:
-        parser.error("give --show or --statistics")
-    settings = Settings(min_length=chosen.length, max_length=chosen.length)
+        parser.error("give one of --show and --statistics")
+    settings = Settings(min_length=chosen.length, max_length=chosen.longest or chosen.length)
     try:
         check(settings, TrainSettings())
     except SettingsError as error:

@@ -149,13 +149,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--show", action="store_true", help="draw an episode of one who tosses coins")
     parser.add_argument("--rooms", type=int, default=3, help="rooms of the chain (%(default)s)")
     parser.add_argument("--size", type=int, default=3, help="cells along a room's side (%(default)s)")
+    parser.add_argument("--horizon", type=int, help="steps after which the episode ends (100 per room)")
     parser.add_argument("--doors", choices=("wall", "floor"), default="floor", help="where doors are (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which chain (%(default)s)")
     parser.add_argument("--statistics", action="store_true", help="what policies score, and how fast worlds step")
     chosen = parser.parse_args(arguments)
     if chosen.show == chosen.statistics:
-        parser.error("give --show or --statistics")
-    settings = Settings(rooms=chosen.rooms, size=chosen.size, doors=chosen.doors, horizon=100 * chosen.rooms)
+        parser.error("give one of --show and --statistics")
+    horizon = chosen.horizon or 100 * chosen.rooms
+    settings = Settings(rooms=chosen.rooms, size=chosen.size, doors=chosen.doors, horizon=horizon)
     try:
         check(settings, TrainSettings())
     except SettingsError as error:

@@ -331,7 +331,10 @@ def test_the_commands_draw_episodes(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("command", "arguments", "oracle", "reactive"),
-    [(corridor.main, ["--length", "5"], 100.0, 50.0), (portal.main, ["--rooms", "2"], 2.0, coin_worth(2))],
+    [
+        (corridor.main, ["--length", "5", "--longest", "7"], 100.0, 50.0),
+        (portal.main, ["--rooms", "2", "--horizon", "90"], 2.0, coin_worth(2)),
+    ],
 )
 def test_the_commands_tell_what_policies_score_and_how_fast_worlds_step(
     command: Callable[[list[str]], None],
@@ -346,10 +349,11 @@ def test_the_commands_tell_what_policies_score_and_how_fast_worlds_step(
     assert scores["one who knows all"] == oracle
     assert scores["the best without memory"] == pytest.approx(reactive, rel=0.03)
     assert scores["any action"] < reactive
+    assert lines["steps until the horizon"] == {corridor.main: "34", portal.main: "90"}[command]
     assert int(lines["steps of a world per second, 1,024 worlds, one core"].replace(",", "")) > 0
     with pytest.raises(SystemExit, match="2"):
         command(arguments)
-    assert "give --show or --statistics" in capsys.readouterr().err
+    assert "give one of --show and --statistics" in capsys.readouterr().err
 
 
 def test_chance_takes_all_actions_alike() -> None:
