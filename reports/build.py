@@ -16,7 +16,7 @@ from bench.store.frame import load
 from reports import by_distance_figure, by_setting_figure, contexts, html, learning_curves, markdown, tradeoff
 from reports.by_distance import by_distance
 from reports.by_setting import by_setting
-from reports.drawing import MOST_LINES, looks, write
+from reports.drawing import looks, write
 from reports.efficiency import efficiency_table
 from reports.efficiency_part import frame
 from reports.page import lines_frame, page, quality_tables
@@ -113,17 +113,17 @@ def figures(study: Path, quality: QualityTable, cards: Any, folder: Path, name: 
         name: what the files' names begin with.
     """
     found: list[Figure] = []
-    for varied in by_setting(quality):
-        svg, _ = write(by_setting_figure.draw(quality, varied, cards), folder, f"{name}-by-{varied.field}")
-        found.append(Figure(svg, by_setting_figure.alt(quality, varied)))
-    if len(quality.lines) > MOST_LINES:
-        return found
+    varied = by_setting(quality)
+    for each in varied:
+        svg, _ = write(by_setting_figure.draw(quality, each, cards), folder, f"{name}-by-setting-{each.key}")
+        found.append(Figure(svg, by_setting_figure.alt(quality, each)))
     look = looks([line.group for line in quality.lines], cards)
-    picture = learning_curves.draw(study, quality, look)
+    # Of settings that are varied there are too many lines for figures along anything else; the page says so.
+    picture = None if varied else learning_curves.draw(study, quality, look)
     if picture is not None:
         svg, _ = write(picture, folder, f"{name}-learning-curves")
         found.append(Figure(svg, learning_curves.alt(quality)))
-    distances = by_distance(quality)
+    distances = None if varied else by_distance(quality)
     if distances is not None:
         svg, _ = write(by_distance_figure.draw(quality, distances, look), folder, f"{name}-by-distance")
         found.append(Figure(svg, by_distance_figure.alt(quality, distances)))

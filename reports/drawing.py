@@ -21,15 +21,11 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from bench.store.atomic import write_bytes
-from reports.groups import Group, without_memory
+from reports.groups import Group, card_of
 
 LINES = ("-", "--", ":", "-.")
 _LOOKS = (*((line, line == "-") for line in LINES), *((line, line != "-") for line in LINES))
 """Lines of one method, one after the other, and whether their markers are filled."""
-_NO_MEMORY: Mapping[str, str] = {"colour": "#7F7F7F", "marker": "X"}
-"""The look of the bound that memories are measured against, whose method's own is that of full attention."""
-MOST_LINES = 12
-"""Lines above which learning curves and curves by distance are not to be read."""
 _LEGEND = 2.0
 """Inches beside the axes that a figure's width has for the legend."""
 _STYLE: Any = {
@@ -86,7 +82,7 @@ def looks_of(named: Mapping[str, Group], cards: Mapping[str, Mapping[str, Any]])
     found: dict[str, Look] = {}
     seen: dict[str, int] = {}
     for name, group in named.items():
-        card = _NO_MEMORY if without_memory(group.spec) else cards.get(group.method, {})
+        card = card_of(group.spec, cards)
         number = seen.get(group.title, 0)
         seen[group.title] = number + 1
         line, filled = _LOOKS[number % len(_LOOKS)]

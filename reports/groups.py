@@ -19,8 +19,9 @@ _APART = ("cell", "seed", "preset", "threads", "time_limit_s")
 _OWN = ("method", "variant", "method_settings", "impl", "trainer", "train", "plugins")
 # Methods whose title promises more than their settings may keep: the setting that bounds what they see.
 _WINDOW = {"full_attention": "max_span"}
-# The bound that all memories are measured against: full attention within its block alone, under a name of its own.
-_NO_MEMORY, _NO_MEMORY_TITLE = ("full_attention", "memory", "none"), "No memory"
+# The bound that all memories are measured against, full attention within its block alone, has a card of its own.
+_BOUND = ("full_attention", "memory", "none")
+_BOUND_CARD = {"title": "No memory", "colour": "#7F7F7F", "marker": "X"}
 _BUDGET = ("steps", "batch_size", "block_length", "evaluation_batch_size")  # of train: what makes scores comparable
 
 
@@ -31,6 +32,7 @@ class Group:
     Args:
         title: the method's, or that of no memory.
         variant: the settings by which the study names it, each as `key=value`, but for what the title says.
+        window: how many positions it sees, as a variant is written, where the title promises more; else empty.
         label: title, variant, window, and the settings that tell it from another group of the same name.
         name: title and variant.
         position: its place in the study, from 0.
@@ -41,6 +43,7 @@ class Group:
 
     title: str
     variant: tuple[str, ...]
+    window: str
     label: str
     name: str
     position: int
@@ -78,22 +81,24 @@ def groups(table: pd.DataFrame) -> list[Group]:
     found: list[Group] = []
     for cells in by_settings.values():
         spec = _computed(specs[cells[0]])
-        title, variant = _title(spec, table.attrs["titles"]["methods"])
-        name, label = named(title, variant), named(title, [*variant, _window(spec)])
+        title = str(card_of(spec, table.attrs["titles"]["methods"]).get("title", spec["method"]))
+        variant, bound = _variant(spec), _window(spec)
+        name, label = named(title, variant), named(title, [*variant, bound])
         rows = plain[plain["cell"].isin(cells)]
         acts = table.attrs["titles"]["tasks"].get(spec["task"], {}).get("objective") == "episodes"
         found.append(
             Group(
-                title,
-                tuple(variant),
-                label,
-                name,
-                len(found),
-                spec["task_label"],
-                spec["method"],
-                spec,
-                rows,
-                _comparison(spec, acts),
+                title=title,
+                variant=tuple(variant),
+                window=bound,
+                label=label,
+                name=name,
+                position=len(found),
+                task_label=spec["task_label"],
+                method=spec["method"],
+                spec=spec,
+                rows=rows,
+                comparison=_comparison(spec, acts),
             )
         )
     return [_told_apart(group, found) for group in found]
@@ -101,17 +106,20 @@ def groups(table: pd.DataFrame) -> list[Group]:
 
 def without_memory(spec: Mapping[str, Any]) -> bool:
     """Whether a spec is of the bound that memories are measured against, where each block stands alone."""
-    method, key, value = _NO_MEMORY
+    method, key, value = _BOUND
     return bool(spec["method"] == method and spec["method_settings"].get(key) == value)
 
 
-def _title(spec: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) -> tuple[str, list[str]]:
-    """The title of a spec's method, and what of its variant the title does not say."""
-    variant = [part for part in spec["variant"].split("+") if part]
-    if without_memory(spec):
-        _, key, value = _NO_MEMORY
-        return _NO_MEMORY_TITLE, [part for part in variant if part != f"{key}={value}"]
-    return str(cards.get(spec["method"], {}).get("title", spec["method"])), variant
+def card_of(spec: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The title and look of a spec's method, from the methods' cards by id; no memory has its own."""
+    return _BOUND_CARD if without_memory(spec) else cards.get(spec["method"], {})
+
+
+def _variant(spec: Mapping[str, Any]) -> list[str]:
+    """What of a spec's variant its title does not say."""
+    _, key, value = _BOUND
+    said = f"{key}={value}" if without_memory(spec) else ""
+    return [part for part in spec["variant"].split("+") if part and part != said]
 
 
 def named(title: str, variant: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from reports.drawing import MOST_LINES
+from reports.by_setting import by_setting
 from reports.parts import Table
 from reports.quality import Line, QualityTable, shown
 from reports.references import WHO
@@ -15,9 +15,9 @@ from reports.statistics import Mean
 def overview(tables: Sequence[QualityTable]) -> Table | None:
     """One line per method, in the order of the first table that has it.
 
-    None where there is but one table, and where one has so many lines that settings are varied in it.
+    None where there is but one table, and where settings are varied in one: what stands beside what is told there.
     """
-    if len(tables) < 2 or any(len(table.lines) > MOST_LINES for table in tables):
+    if len(tables) < 2 or any(by_setting(table) for table in tables):
         return None
     columns = [{name: shown(line.score, table.unit) for name, line in _named(table).items()} for table in tables]
     names = list(dict.fromkeys(name for column in columns for name in column))

@@ -67,10 +67,9 @@ def page(
     if all_tasks is not None:
         parts += [Heading(2, "All tasks"), all_tasks, Paragraph(("What each figure is stands with its task below.",))]
     for quality, drawn in zip(tables, figures, strict=True):
-        parts.append(Heading(2, quality.heading))
+        parts += [Heading(2, quality.heading), quality_part(quality), reading(quality)]
         for varied in by_setting(quality):
             parts += by_setting_parts(quality, varied)
-        parts += [quality_part(quality), reading(quality)]
         efficiency = efficiency_table(quality)
         if efficiency is not None:
             parts += [Heading(3, f"{quality.heading}: time and memory"), *efficiency_parts(efficiency)]
@@ -84,11 +83,14 @@ def page(
 def _about(table: pd.DataFrame, tables: Sequence[QualityTable]) -> list[Part]:
     """What the preset says of itself, and how to read a study that chooses."""
     presets = table.attrs["titles"].get("presets", {})
-    lines: list[Text] = [(Code(name), f": {card['about']}.") for name, card in presets.items() if card.get("about")]
+    seeds = ", ".join(str(seed) for seed in sorted(table["seed"].unique()))
+    lines: list[Text] = [
+        (Code(name), f": {card['about']}. Seeds here: {seeds}.") for name, card in presets.items() if card.get("about")
+    ]
     if any(quality.split == "validation" for quality in tables):
         lines.append(
-            "Made to choose settings: ordered by validation, which alone chooses. Test stands in the CSVs and not "
-            "here: whoever chooses by it has no test left."
+            "This study serves to choose settings: its lines are ordered by validation, which alone chooses. Test "
+            "scores are in the CSVs and not shown here, since whoever chooses by them has no test left."
         )
     return [Paragraph((line,)) for line in lines]
 
@@ -160,6 +162,7 @@ def lines_frame(tables: Sequence[QualityTable]) -> pd.DataFrame:
                     "difference_p_holm": line.difference.p if line.difference else None,
                     "cells": line.cells,
                     "cells_ok": line.cells - line.failed,
+                    "cells_ended": line.ended,
                     "cells_stale": line.stale,
                     "solved": line.solved,
                     "solved_at": quality.solved_at,

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.store.statuses import RESULTS
+from bench.store.statuses import RESULTS, Status
 from reports.groups import Group
 from reports.parts import Table
 from reports.references import further_metrics, references, solved_at
 from reports.statistics import Difference, Mean, holm, mean_interval, paired_difference
 
+_ENDED = RESULTS - {Status.UNSUPPORTED, Status.PRUNED}
 BASELINE = "transformer_xl"
 TOLERANCE = 0.10  # of the parameter count that the others are compared with
 
@@ -25,7 +26,7 @@ class Line:
     cells: int
     failed: int
     ended: int
-    """Cells with a result, good or not."""
+    """Cells that were trained to an end, good or not."""
     stale: int
     test: Mean | None
     validation: Mean | None
@@ -126,7 +127,7 @@ def _line(
         group=group,
         cells=len(cells),
         failed=int((cells["status"] != "ok").sum()),
-        ended=int(cells["status"].isin(RESULTS).sum()),
+        ended=int(cells["status"].isin(_ENDED).sum()),
         stale=int(cells["stale"].fillna(False).sum()),
         test=_mean(test),
         validation=_mean(group.values(metric, "validation")),

@@ -16,8 +16,8 @@ from reports.statistics import FEWEST, Mean
 
 _TEST_SET: Mapping[str, str] = {
     "object_collision": (
-        "other worlds with 20,000 questions move all together, by about 2 points in 4 x 4 cells and 0.8 in 16 x 16 "
-        "(standard deviation; many questions are about one collision)"
+        "other worlds with 20,000 questions would shift scores, largely in common, by about 2 points in 4 x 4 cells "
+        "and 0.8 in 16 x 16 (standard deviation; many questions are about one collision)"
     )
 }
 """By task, what ± over seeds leaves out because the test is the same for all of them."""
@@ -70,16 +70,19 @@ def _beside(quality: QualityTable) -> list[Text]:
         )
     if quality.references:
         who = "; ".join(f"{name}, {WHO[name]}" for name in quality.references)
-        others = {int(n) for name in quality.references for n in _counted(quality, f"{quality.metric}_{name}")}
-        wider = f" and others, {max(others):,} episodes in all" if _acts(quality) and others else ""
-        lines.append(f"Beside the models, on the same test{wider}: {who}.")
+        lines.append(f"Beside the models, {_where(quality)}: {who}.")
     return lines
 
 
-def _counted(quality: QualityTable, metric: str) -> pd.Series[float]:
-    """How much a metric of the table's split was measured on, cell by cell."""
+def _where(quality: QualityTable) -> str:
+    """What those beside the models were scored on."""
     rows = pd.concat([line.group.rows for line in quality.lines])
-    return rows[(rows["metric"] == metric) & (rows["split"] == quality.split)]["n"].dropna()
+    rows = rows[(rows["split"] == quality.split) & rows["value"].notna() & rows["n"].notna()]
+    models = rows[rows["metric"] == quality.metric]["n"]
+    beside = rows[rows["metric"].isin([f"{quality.metric}_{name}" for name in quality.references])]
+    if not _acts(quality) or not len(models) or not len(beside) or beside["n"].max() <= models.max():
+        return "on the same test"
+    return f"in the same worlds and in others, {_counts(beside)} episodes in all"
 
 
 def _seeds(quality: QualityTable) -> list[Text]:
@@ -97,16 +100,17 @@ def _seeds(quality: QualityTable) -> list[Text]:
 
 
 def _test_set(quality: QualityTable) -> list[Text]:
-    """What ± over seeds leaves out, because the test is the same for all of them; of percentages how much it is."""
-    if quality.split != "test":
+    """What ± over seeds leaves out, because the test is the same for all of them."""
+    measured = [line.score for line in quality.lines if line.score is not None]
+    if quality.split != "test" or all(score.half is None for score in measured):
         return []
     text = "All methods and seeds are tested on the same data, whose choice is not in ±"
-    own = _TEST_SET.get(str(quality.lines[0].group.spec["task"]))
-    fewest = _rows(quality)["n"].dropna().min()
-    if own is None and quality.unit == "%" and fewest > 0:
-        what = _scored(quality)
-        own = f"other {what} would move all together, by up to {50 / fewest**0.5:.1f} points (one standard error)"
-    return [f"{text}{f': {own}' if own else ''}. Differences are known better."]
+    shift = _TEST_SET.get(str(quality.lines[0].group.spec["task"]))
+    if _acts(quality) and quality.unit == "%":
+        fewest = int(_rows(quality)["n"].min())
+        error = 50 / fewest**0.5
+        shift = f"{fewest:,} other episodes would shift scores by at most {error:.1f} points (one standard error)"
+    return [f"{text}{f': {shift}' if shift else ''}. Differences between methods are known more precisely."]
 
 
 def _scored(quality: QualityTable) -> str:

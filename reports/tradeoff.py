@@ -48,9 +48,8 @@ def draw(efficiency: EfficiencyTable, looks: Mapping[str, Look]) -> Figure | Non
                 spread = [[line.time.value - line.time.low], [line.time.high - line.time.value]]
             right.errorbar([line.time.value], [score.value], yerr=score.half, xerr=spread, **point, **hollow)
     better = "higher" if quality.higher_is_better else "lower"
-    title(left, f"{quality.heading}: against memory")
+    title(left, quality.heading)
     left.set_xlabel("peak memory in training (MB)")
-    title(right, "against time")
     right.set_xlabel("time per batch (ms)")
     for axes in (left, right):
         axes.set_ylabel(f"{quality.split} {quality.metric} ({quality.unit}), {better} is better")

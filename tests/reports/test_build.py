@@ -174,14 +174,14 @@ def test_a_sweep_is_ordered_by_validation_and_shows_no_test(tmp_path: Path) -> N
     folder = stored.study(tmp_path / "s", results)
     text, _ = build_report(folder)
     assert stored.line_of(text, "method")[1] == "test bpb (bits/byte) ↓"
-    assert "Made to choose" not in text
+    assert "serves to choose" not in text
     (folder / "sweep.json").write_text("{}")
     text, _ = build_report(folder)
     assert stored.line_of(text, "method")[1:3] == ["validation bpb (bits/byte) ↓", "seeds"], "no differences"
     shown = [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| Transformer-XL")]
     assert shown == ["2.4000", "2.5000", "2.6000"]
     assert not any(f"{result.value:.4f}" in text for result in results)
-    assert "Made to choose settings: ordered by validation, which alone chooses." in text
+    assert "This study serves to choose settings: its lines are ordered by validation, which alone chooses." in text
     assert "- Validation: the best point of each training" in text
     assert "Tuning:" not in text
     frame = pd.read_csv(folder / "report" / "quality.csv")

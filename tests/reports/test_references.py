@@ -97,8 +97,8 @@ def test_episodes_are_called_so(tmp_path: Path) -> None:
     assert "- Test: 100 episodes, the likeliest action taken, with the weights of the best validation point; " in text
     assert "; success_sampled: the same worlds, actions drawn as in training." in text
     assert "when the last world has ended" in text
-    assert "whose choice is not in ±: other episodes would move all together, by up to 5.0 points (one standard" in text
-    assert "- Beside the models, on the same test and others, 1,000 episodes in all: oracle" in text
+    assert "is not in ±: 100 other episodes would shift scores by at most 5.0 points (one standard error). Diff" in text
+    assert "- Beside the models, in the same worlds and in others, 1,000 episodes in all: oracle" in text
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
@@ -341,16 +341,32 @@ def test_a_line_without_a_score_has_not_failed_to_solve(tmp_path: Path) -> None:
     assert stored.line_of(text, "Expire-Span")[solved] == "-"
 
 
+@pytest.mark.parametrize("status", [Status.OOM, None])
+def test_a_task_in_percent_without_any_result_is_reported_too(tmp_path: Path, status: Status | None) -> None:
+    results = [stored.Stored(stored.spec("transformer_xl", seed), 2.0 + seed) for seed in range(3)]
+    if status is not None:
+        results += [stored.Stored(stored.spec("transformer_xl", 0, task="corridor"), None, status)]
+    study = stored.study(tmp_path / "s", results)
+    manifest.merge(study, [stored.spec("transformer_xl", 1, task="corridor")], titles=stored.CARDS)
+    assert "No cell has a test result yet." in build_report(study)[0]
+
+
+def test_a_test_that_nobody_else_has_taken_needs_no_word_on_intervals(tmp_path: Path) -> None:
+    result = stored.Stored(stored.spec("transformer_xl", task="corridor"), 50.0)
+    assert "whose choice is not in" not in build_report(stored.study(tmp_path / "s", [result]))[0]
+
+
 def test_solved_counts_seeds_that_failed_and_none_that_has_not_run(tmp_path: Path) -> None:
     results = [
         stored.Stored(stored.spec("transformer_xl", 0, task="corridor"), 100.0),
         stored.Stored(stored.spec("transformer_xl", 1, task="corridor"), None, Status.DIVERGED),
+        stored.Stored(stored.spec("transformer_xl", 2, task="corridor"), None, Status.UNSUPPORTED),
     ]
     study = stored.study(tmp_path / "s", results)
-    manifest.merge(study, [stored.spec("transformer_xl", 2, task="corridor")], titles=stored.CARDS)
+    manifest.merge(study, [stored.spec("transformer_xl", 3, task="corridor")], titles=stored.CARDS)
     line = stored.line_of(build_report(study)[0], "Transformer-XL")
     assert "1 of 2" in line
-    assert "1 of 3" in line, "one seed of three has a score"
+    assert "1 of 4" in line, "one seed of four has a score"
 
 
 @pytest.mark.parametrize(("share", "higher"), [(0, True), (95.0, True), ("0.9", True), (True, True), (0.9, False)])
