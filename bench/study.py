@@ -267,19 +267,13 @@ def _cell(
         if hasattr(method_part.module, "check"):
             method_part.call("check", method_settings, common["backbone"], common["train"].block_length)
     acts = task_part.card["objective"] == "episodes"
-    if (
-        not acts
-        and getattr(method_settings, "max_span", 0) is None
-        and getattr(method_settings, "memory", "") != "none"
-    ):
-        problem = f"is not given{about}: a stream is longer than any memory that holds all of it"
-        raise SettingsError(f"method.{method}.max_span", problem, "Give it so many positions, or memory: none.")
     if acts or hasattr(task_part.module, "check_horizon"):
         from models.backbone import horizon
 
         reach = horizon(method, method_settings, common["backbone"], common["train"].block_length, impl)
-        if reach:  # that of a new model; spans that are learned may come to be as long as this
-            reach = max(reach, getattr(method_settings, "max_span", None) or 0)
+        longest = getattr(method_settings, "max_span", None)
+        if reach and isinstance(longest, int):  # the reach is a new model's; spans that are learned may grow as long
+            reach = max(reach, longest)
     if acts and reach == 0 and common["train"].block_length > 1:
         problem = f"is {common['train'].block_length}{about}: without memory each step stands alone, not each block"
         source = getattr(written.get("train.block_length"), "source", None)

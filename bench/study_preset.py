@@ -1,4 +1,4 @@
-"""Which preset a run is of: a study has one, and keeps it.
+"""Which preset a run is of, and which split judges it: a study has one of each, and keeps it.
 
 Cells of two presets in one folder would pass for one comparison; so a study that is there is run with its own preset,
 also where the flag was forgotten, and with no other.
@@ -38,6 +38,18 @@ def preset_of(out: Path, preset: str | None, config: Path | None) -> str:
     remedy = f"To go on with it, {own}; for another study, give another --out."
     flag = "--preset" if preset else "--config" if config else "--out"
     raise SettingsError(flag, f"{out} is a study of {made}", remedy)
+
+
+def check_judge(out: Path, judged_by: str) -> None:
+    """Raises SettingsError where a study that is judged by validation would come to show its test."""
+    try:
+        found, _ = read_manifest(out)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    cards = found.titles.get("presets", {}).values()
+    if judged_by != "validation" and any(card.get("judged_by") == "validation" for card in cards):
+        remedy = "Add --set judged_by=validation, or give another --out."
+        raise SettingsError("judged_by", f"is {judged_by}, but {out} is a study that validation judges", remedy)
 
 
 def _made_with(out: Path) -> tuple[str | None, str | None]:

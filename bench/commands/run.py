@@ -21,7 +21,7 @@ from bench.commands.status import summary
 from bench.devices import cores
 from bench.report import ReportError, build_report, report_page
 from bench.store.statuses import RETRIED
-from bench.study_preset import DEFAULT, preset_of
+from bench.study_preset import DEFAULT, check_judge, preset_of
 from models.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if args.keys:
         return _list_keys(settable(study.parts), args.quiet)
 
+    check_judge(out, study.judged_by)
     for method, fall_back in study.fall_backs.items():
         print(f"bench run: {method}: auto is {fall_back}", file=sys.stderr)
 

@@ -38,9 +38,7 @@ def test_preset_is_valid_and_says_what_it_is_for(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_what_committed_results_were_made_with_is_valid(path: Path) -> None:
-    found = plan(read(path, path.name), name=path.stem, check_device=False).cells
-    assert {cell.seed for cell in found} == {0, 1, 2}
-    assert {cell.method for cell in found} == set(METHODS.names())
+    assert plan(read(path, path.name), name=path.stem, check_device=False).cells
 
 
 def test_there_are_three_sizes() -> None:
@@ -107,13 +105,6 @@ def test_agents_are_evaluated_in_a_thousand_episodes_or_more(name: str) -> None:
     agents = [cell for cell in cells(name) if acts(cell)]
     assert {cell.task for cell in agents} == {"corridor", "portal"}
     assert all(cell.task_settings["evaluation_episodes"] >= 1000 for cell in agents)
-
-
-@pytest.mark.parametrize("name", presets.names())
-def test_every_task_has_a_model_without_memory(name: str) -> None:
-    found = cells(name)
-    for task in {cell.task for cell in found}:
-        assert any("memory=none" in cell.variant for cell in found if cell.task == task)
 
 
 def test_paper_holds_the_published_recipe() -> None:

@@ -530,18 +530,6 @@ def test_spans_that_may_outgrow_the_unscored_tokens_are_refused() -> None:
         plan(preset, name="s", tasks=["long_copy"], methods=["adaptive_span"], assignments=longer)
 
 
-def test_a_stream_is_not_held_whole() -> None:
-    preset = read(presets.path("small"), "small.yaml")
-
-    def planned(task: str, expression: str) -> list[CellSpec]:
-        return plan(preset, name="s", tasks=[task], methods=[expression]).cells
-
-    with pytest.raises(SettingsError, match=r"method\.full_attention\.max_span.*is not given, for full_attention\+cap"):
-        planned("enwik8", "full_attention+capacity=256+max_span=null")
-    assert planned("enwik8", "full_attention+memory=none+max_span=null")
-    assert planned("corridor", "full_attention+max_span=null"), "an episode ends"
-
-
 def test_a_study_says_by_which_split_it_is_judged(planner: Planner) -> None:
     assert planner().cards["presets"]["made"]["judged_by"] == "test"
     chooses = planner(assignments=["judged_by=validation"])

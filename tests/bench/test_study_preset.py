@@ -1,4 +1,4 @@
-"""A study keeps its preset: where the flag is forgotten, and where another one is given."""
+"""A study keeps its preset, and what judges it: where the flag is forgotten, and where another one is given."""
 
 from __future__ import annotations
 
@@ -101,3 +101,16 @@ def test_a_new_study_without_flags_is_quick(tmp_path: Path, capsys: pytest.Captu
     assert dry_run(tmp_path / "new") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["cells"] == 1
     assert manifest.read(tmp_path / "new").preset == "quick"
+
+
+def test_a_study_that_validation_judges_is_not_shown_by_its_test(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dry_run(small, "--set", "judged_by=validation") == 0, "a study may become one that chooses"
+    before = manifest.manifest_path(small).read_bytes()
+    assert dry_run(small, "--seeds", "1") == 2
+    error = capsys.readouterr().err
+    assert "judged_by: is test, but" in error
+    assert "Add --set judged_by=validation" in error
+    assert manifest.manifest_path(small).read_bytes() == before
+    assert dry_run(small, "--seeds", "1", "--set", "judged_by=validation") == 0
