@@ -89,12 +89,12 @@ def _lines(lines: Sequence[Line], key: str) -> list[VariedLine]:
         for points in alike.values()
         if len(points) >= _FEWEST
     ]
-    count = Counter(line.name for line in found)
+    count = Counter(each.name for each in found)
     told: Counter[str] = Counter()
-    for place, line in enumerate(found):
-        if count[line.name] > 1:
-            told[line.name] += 1
-            found[place] = replace(line, name=f"{line.name} [{told[line.name]}: {line.first.label}]")
+    for place, each in enumerate(found):
+        if count[each.name] > 1:
+            told[each.name] += 1
+            found[place] = replace(each, name=f"{each.name} [{told[each.name]}: {each.first.label}]")
     return found
 
 

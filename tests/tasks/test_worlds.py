@@ -349,7 +349,7 @@ def test_the_commands_tell_what_policies_score_and_how_fast_worlds_step(
     assert scores["one who knows all"] == oracle
     assert scores["the best without memory"] == pytest.approx(reactive, rel=0.03)
     assert scores["any action"] < reactive
-    assert lines["steps until the horizon"] == {corridor.main: "34", portal.main: "90"}[command]
+    assert lines["steps until the horizon"] == ("34" if command is corridor.main else "90")
     assert int(lines["steps of a world per second, 1,024 worlds, one core"].replace(",", "")) > 0
     with pytest.raises(SystemExit, match="2"):
         command(arguments)
