@@ -236,6 +236,14 @@ class Backbone(nn.Module):
         summary = {name: torch.stack(values).mean() for name, values in statistics.items()}
         return Output(logits, new_state, aux_loss, summary)
 
+    def readings(self) -> int:
+        """How often a document is read before it is labelled."""
+        return max(block.mixer.readings for block in self.layers())
+
+    def again(self, state: State) -> State:
+        """The state in which a document that was read to its end is read again: `Mixer.again`."""
+        return [block.mixer.again(layer) for block, layer in zip(self.layers(), state, strict=True)]
+
     def after_step(self) -> None:
         """To be called after each optimiser step."""
         for block in self.layers():

@@ -118,6 +118,10 @@ class Mixer(nn.Module, ABC):
     """By how much, relative to the largest value, an impl may differ from the reference in float64 beyond rounding: 0
     unless its formula leaves something out that is so small."""
 
+    readings: int = 1
+    """How often it reads a document before it labels it: a method that reads twice has `again`, and serves tasks of
+    whole documents alone."""
+
     statistic_units: ClassVar[dict[str, str]] = {}
     """The unit of every name that `forward` may put into ``Mixed.statistics``."""
 
@@ -138,6 +142,10 @@ class Mixer(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
         """Mixes the block x [B, n, E] with the state. Position t of y may depend on x[:, :t + 1] and the state only."""
+
+    def again(self, state: LayerState) -> LayerState:
+        """The state in which a document that was read to its end is read again. For methods with two `readings`."""
+        raise NotImplementedError(f"{type(self).__name__} reads once")
 
     def numbers(self) -> Tensor | None:
         """Numbers [k] that depend on parameters and that `forward` must know on the host (how far to look back, say).

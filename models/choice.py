@@ -1,0 +1,57 @@
+"""Which states a memory of fixed size keeps, and how far away they are.
+
+Shared by the methods that choose (`memory_transformer`, `importance_sparse`, the most-used compression).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def greatest(importance: Tensor, count: int) -> Tensor:
+    """The places [..., count] of the greatest values of importance [..., S], in order; of equal ones the later stay.
+
+    The same values give the same places whatever stands beside them: ties are not left to rounding or to the device.
+    """
+    latest_first = importance.flip(-1).sort(dim=-1, descending=True, stable=True).indices[..., :count]
+    return (importance.shape[-1] - 1 - latest_first).sort(dim=-1).values
+
+
+def weighed(h: Tensor, weight: Tensor) -> Tensor:
+    """w . h of hidden states [..., E] and a weight [..., E], as [...].
+
+    A product and a sum per state, since a matrix product may round equal states differently by where they stand, and
+    what is equal must stay equal to be chosen alike.
+    """
+    return (h * weight).sum(-1)
+
+
+def lookup(by_distance: Tensor, distance: Tensor) -> Tensor:
+    """Position terms of slots that are not contiguous in time: zero where a distance is not one of 1 .. P.
+
+    Args:
+        by_distance: what each query gives each distance, [B, H, n, P], distance P first.
+        distance: of each query and slot, [B, 1 or H, n, S].
+
+    Returns:
+        [B, H, n, S].
+    """
+    count = by_distance.shape[-1]
+    near = (distance >= 1) & (distance <= count)
+    column = torch.where(near, count - distance, 0).expand(*by_distance.shape[:2], -1, -1)
+    return by_distance.gather(-1, column).masked_fill(~near, 0)
+
+
+_MULTIPLIERS = (-4658895280553007687, -7723592293110705685)  # of the mixing function of SplitMix64, as signed numbers
+
+
+def scrambled(*numbers: Tensor | int) -> Tensor:
+    """A number in [0, 2^62) that looks random, made from whole numbers (tensors of one shape, or broadcast)."""
+    mixed = torch.zeros((), dtype=torch.long, device=next(n.device for n in numbers if isinstance(n, Tensor)))
+    for number in numbers:
+        mixed = mixed + number + -7046029254386353131
+        for multiplier, shift in zip(_MULTIPLIERS, (30, 27), strict=True):
+            mixed = (mixed ^ ((mixed >> shift) & ((1 << (64 - shift)) - 1))) * multiplier
+        mixed = mixed ^ ((mixed >> 31) & ((1 << 33) - 1))
+    return (mixed >> 2) & ((1 << 62) - 1)
