@@ -1,0 +1,241 @@
+"""Sparse Transformer of importance scores: every head keeps the m states most important to it (J. Metzger).
+
+    s_{h,i} = w_h . h_i                                             importance of a state to head h
+    a_t = softmax_i( (q_t . k_i + q_t . p_{t-i}) / sqrt(D) + s_{h,i} )   over head h's memory and the block's past
+
+`memory_transformer` with an importance and a memory for each head, and, where `fading` is learned, a rate f_h at which
+it falls with age. (Not Child et al.'s "Sparse Transformer".)
+
+State: `memory` [B, m, H, E], the layer's inputs that each head kept, with their times `time` [B, m, H] in the stream
+and `read` [B, m, H], whether a slot was read or is one of the zero vectors that a stream begins with (attended, and
+first to go); `open` [B, o, E], what was read of the open block; `clock` [B, 1], the time at which that began.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.backbone import BackboneSettings
+from models.choice import greatest, lookup, weighed
+from models.errors import SettingsError, Unsupported
+from models.heads import Heads
+from models.kernels.attention import attend, attend_projected, project
+from models.kernels.bands import Band
+from models.kernels.slot_scores import SlotScores
+from models.kernels.work import Lane
+from models.mixer import Context, Mixed, Mixer, Sizes
+from models.positions import LearnedPositions, distances, position_scores
+from models.state import LayerState
+
+CARD = {
+    "title": "Importance-sparse",
+    "family": "chosen memory",
+    "paper": "J. Metzger, Memory Transformer Networks",
+    "impls": ["reference", "fast"],
+    "auto": {"cpu": "fast"},
+    "colour": "#56B4E9",
+    "marker": "<",
+    "cost": "8 * E * H * D + 4 * E * H * D * m / T + 4 * H * D * (m + T) + 4 * H * D * T",
+    "state": "m * H * (E + 2) + 1",
+    "symbols": {
+        "m": "slots",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of `importance_sparse`."""
+
+    slots: int = 128
+    """m, how many states each head keeps."""
+    fading: Literal["none", "learned"] = "none"
+    """Whether importance falls with age, at a learned rate per head: for streams without end, where nothing goes."""
+    position_scale: float = 1.0
+    """Standard deviation of the learned position vectors at initialisation."""
+
+
+def sized(slots: int, alive: float, block_length: int) -> Settings:
+    """Settings under which a head's memory and the block have `slots`. The memory's size is fixed: alive must be 1."""
+    if alive != 1:
+        raise Unsupported("importance_sparse keeps as many states as it has slots")
+    if slots <= block_length:
+        raise Unsupported(f"{slots} positions leave no memory beside a block of {block_length}")
+    return Settings(slots=slots - block_length)
+
+
+def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:
+    """Raises SettingsError for settings that cannot work together."""
+    if settings.slots < 1:
+        raise SettingsError("method.importance_sparse.slots", f"is {settings.slots}", "Give at least 1.")
+
+
+class Method(Mixer):
+    """Attention to the block and to what was most important to each head before it."""
+
+    carries: ClassVar[bool] = False
+    """Whether keys and values of memory are carried from call to call, where they may be."""
+
+    def __init__(self, settings: Settings, sizes: Sizes) -> None:
+        super().__init__()
+        self.sizes, self.count = sizes, settings.slots
+        self.project = Heads(sizes)
+        self.importance = nn.Linear(sizes.width, sizes.heads, bias=False)  # w_h
+        # log f_h: at first what is m steps old has lost 1.
+        learned = settings.fading == "learned"
+        self.fade = nn.Parameter(torch.full((sizes.heads,), -math.log(self.count))) if learned else None
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    @classmethod
+    def build_shared(cls, settings: object, sizes: Sizes) -> nn.Module:
+        assert isinstance(settings, Settings)
+        return LearnedPositions(sizes.head_dim, sizes.block_length, settings.position_scale)
+
+    def init_state(self, batch: int) -> LayerState:
+        before = torch.arange(-self.count, 0, device=self.importance.weight.device)[:, None]
+        each = (batch, self.count, self.sizes.heads)
+        return {
+            "memory": self.zeros(*each, self.sizes.width),
+            "time": self.zeros(*each, dtype=torch.long) + before,
+            "read": self.zeros(*each, dtype=torch.bool),
+            "open": self.zeros(batch, 0, self.sizes.width),
+            "clock": self.zeros(batch, 1, dtype=torch.long),
+        }
+
+    def slots(self, state: LayerState) -> tuple[Tensor, int]:
+        slots = self.count * self.sizes.heads + state["open"].shape[1]
+        return torch.full((state["memory"].shape[0],), slots), slots
+
+    def horizon(self) -> int:
+        return self.count
+
+    def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
+        begun, n = state["open"].shape[1], x.shape[1]
+        if begun + n > self.sizes.block_length:  # the piece runs over the end of the open block
+            return self.in_two(self.sizes.block_length - begun, x, state, context)
+        kept, opened, block = (context.norm(h) for h in (state["memory"], state["open"], x))
+        own = torch.cat([opened, block], dim=1)  # [B, o + n, E]
+        now = (state["clock"] + torch.arange(begun + n, device=x.device))[..., None]  # [B, o + n, 1]
+        time = torch.cat([state["time"], now.expand(-1, -1, self.sizes.heads)], dim=1)  # [B, m + o + n, H]
+        weights = self.importance.weight
+        level = torch.stack(
+            [
+                torch.cat([weighed(kept[:, :, head], weight), weighed(own, weight)], dim=1)
+                for head, weight in enumerate(weights)
+            ],
+            dim=-1,
+        )  # [B, m + o + n, H]
+        if self.fade is not None:  # s_{h,i} - f_h (t - i), but for what is the same for all i
+            level = level + self.fade.exp() * (time - state["clock"][..., None])
+        query = self.project.split(self.project.query(block))
+        key, value = self.keys_and_values(kept, own, state, context)
+        y = self.project.merge(self.read(query, key, value, level, time, context))
+        caches = {"cache_key": key, "cache_value": value} if context.caching and self.carries else {}
+        tokens = torch.cat([state["open"], x.detach()], dim=1)
+        if begun + n < self.sizes.block_length:
+            return Mixed(y, {**state, "open": tokens, **caches})
+        every_head = tokens[:, :, None].expand(-1, -1, self.sizes.heads, -1)
+        slots = {"memory": torch.cat([state["memory"], every_head], dim=1), "time": time, **caches}
+        return Mixed(y, self.next_state(slots, level.detach(), state))
+
+    def keys_and_values(self, kept: Tensor, own: Tensor, state: LayerState, context: Context) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, m + o + n, H, D] of the heads' memories [B, m, H, E] and the open block [B, o + n, E]."""
+        found = []
+        for name, layer in (("cache_key", self.project.key), ("cache_value", self.project.value)):
+            if context.caching and name in state:  # the impl `fast` has carried them
+                older, fresh = state[name], own[:, state["open"].shape[1] :]
+            else:
+                of_head = layer.weight.view(self.sizes.heads, -1, self.sizes.width)
+                older, fresh = torch.einsum("bmhe,hde->bmhd", kept, of_head), own
+            found.append(
+                torch.cat([older, project(fresh, layer.weight).view(*fresh.shape[:2], self.sizes.heads, -1)], dim=1)
+            )
+        return found[0], found[1]
+
+    def read(self, query: Tensor, key: Tensor, value: Tensor, level: Tensor, time: Tensor, context: Context) -> Tensor:
+        """What the queries [B, H, n, D] read of memory and open block, [B, H, n, D].
+
+        Args:
+            key, value: [B, m + o + n, H, D].
+            level: what is added to the score of each slot, [B, m + o + n, H].
+            time: when each was read.
+        """
+        assert isinstance(context.shared, LearnedPositions)
+        n, inside = query.shape[2], time.shape[1] - self.count
+        position = torch.cat(
+            [self.position_terms(query, time, context), position_scores(query, context.shared.p, inside)], dim=-1
+        )
+        score = (query @ key.permute(0, 2, 3, 1) + position) / query.shape[-1] ** 0.5 + level.mT[:, :, None]
+        seen = functional.pad(distances(n, inside, query.device) >= 1, (self.count, 0), value=True)
+        weight = score.masked_fill(~seen, -torch.inf).softmax(-1)  # [B, H, n, m + o + n]
+        y: Tensor = self.dropout(weight) @ value.transpose(1, 2)
+        return y
+
+    def position_terms(self, query: Tensor, time: Tensor, context: Context) -> Tensor:
+        """Position terms [B, H, n, m] of the queries [B, H, n, D] and the slots of each head's memory."""
+        assert isinstance(context.shared, LearnedPositions)
+        now = time[:, time.shape[1] - query.shape[2] :, 0]  # [B, n]
+        away = now[:, None, :, None] - time[:, : self.count].mT[:, :, None]  # [B, H, n, m]
+        return lookup(query @ context.shared.p, away)
+
+    def next_state(self, slots: LayerState, level: Tensor, state: LayerState) -> LayerState:
+        """The state after a block.
+
+        Args:
+            slots: of memory and block [B, m + T, H, ...]: hidden states `memory`, `time`, and caches.
+            level: what they are worth to each head [B, m + T, H].
+        """
+        read = functional.pad(state["read"], (0, 0, 0, self.sizes.block_length), value=True)
+        chosen = greatest(level.masked_fill(~read, -torch.inf).mT, self.count).mT  # [B, m, H]
+        kept = {}
+        for name, part in {**slots, "read": read}.items():
+            index = chosen.view(*chosen.shape, *(1,) * (part.dim() - 3)).expand(-1, -1, -1, *part.shape[3:])
+            kept[name] = part.gather(1, index)
+        return {**state, **kept, "open": state["open"][:, :0], "clock": state["clock"] + self.sizes.block_length}
+
+
+class Fast(Method):
+    """The same without stored scores, but for those of the positions of memories' newest T slots.
+
+    Each head of each row is to the kernel a row of its own.
+    """
+
+    carries = True
+
+    def read(self, query: Tensor, key: Tensor, value: Tensor, level: Tensor, time: Tensor, context: Context) -> Tensor:
+        assert isinstance(context.shared, LearnedPositions)
+        batch, heads, n, width = query.shape
+        inside, near = time.shape[1] - self.count, min(self.count, self.sizes.block_length)
+        terms = self.position_terms(query, time, context)[..., -near:] / width**0.5
+        memory = Band(lag=0, size=self.count, behind=inside, rate=self.sizes.block_length + 1)
+        lanes = [Lane(slice(0, 1), (memory, Band(lag=n, size=inside)))]
+        positions = [None, context.shared.p]
+        asks, key, value = query.flatten(0, 1)[:, None], *(x.transpose(1, 2).flatten(0, 1) for x in (key, value))
+        bias, of_bias = SlotScores(inside), [level.mT.flatten(0, 1), terms.flatten(0, 1)[:, None]]
+        if context.caching:
+            y = attend_projected(asks, key, value, lanes, positions, bias=bias, of_bias=of_bias)
+        else:
+            unit = torch.eye(2 * width, dtype=key.dtype, device=key.device)
+            y = attend(
+                asks,
+                [torch.cat([key, value], dim=-1)],  # of which a key is the first half, a value the second
+                unit[:width],
+                unit[width:],
+                lanes,
+                positions,
+                bias=bias,
+                of_bias=of_bias,
+                dropout=self.dropout.p if self.training else 0.0,
+            )
+        return y.view(batch, heads, n, width)
+
+
+def mixer_class(settings: Settings, impl: str) -> type[Mixer]:
+    """The class that computes an impl."""
+    return Fast if impl == "fast" else Method
