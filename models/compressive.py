@@ -6,24 +6,29 @@ T of [recent; block] are compressed by c into T / c new slots behind the compres
 over C + 1 + L scores. Learned positions P = C + 1 + L in that order. After the block the last L recent and the last C
 compressed states stay. All memories begin as zeros that are attended.
 
+How T states become T / c slots, and what teaches a convolution to do it, is `models/compressors.py`.
+
 State: `compressed` [B, C, E] and `recent` [B, L, E] as they were at the open block's start, and `open` [B, o, E],
-what the stream has read of that block so far (o < T; empty between blocks).
+what the stream has read of that block so far (o < T; empty between blocks). With `most_used` also `used` [B, L], the
+weight that queries gave the recent states, summed, up to the open block's start; `using` [B, L + o], the same up to now
+and for the open block's; and `clock` [B, 1], the time at which that began.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.backbone import BackboneSettings
+from models.compressors import Compression, Convolution, Loss, MostUsed, compressor, content_attention, frozen
 from models.errors import SettingsError, Unsupported
 from models.heads import Heads
 from models.kernels.attention import project
 from models.kernels.bands import Band
-from models.kernels.work import Lane
+from models.kernels.work import TILE, Lane
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, distances, unskew
 from models.state import LayerState
@@ -36,6 +41,15 @@ CARD = {
     "auto": {"cpu": "fast"},
     "colour": "#CC79A7",
     "marker": "D",
+    "cost": "8 * E * H * D + 4 * E * H * D * Z / T + 4 * H * D * (Z + T) + 2 * H * D * (C + 1 + L) + K",
+    "state": "(C + L) * E + U",
+    "symbols": {
+        "L": "memory_length",
+        "C": "compress_size / rate",
+        "Z": "C + T / rate + L",
+        "K": "2 * E * E if compression == 'conv' or compression == 'dilated_conv' else 0",
+        "U": "2 * L + 1 if compression == 'most_used' else 0",
+    },
 }
 
 
@@ -49,8 +63,10 @@ class Settings:
     """How many older positions the compressed memory stands for, C * c; a multiple of the rate."""
     rate: int = 4
     """c, how many states are compressed into one; divides the block length."""
-    compression: Literal["mean"] = "mean"
-    """How: the mean of the raw states."""
+    compression: Compression = "mean"
+    """How: mean or maximum of each group's raw states, a convolution of them, one that is dilated, or the most used."""
+    compression_loss: Loss = "attention_reconstruction"
+    """What a convolution is trained by: its own loss, that of a decoder, or the task's (bptt)."""
     position_scale: float = 1.0
     """Standard deviation of the learned position vectors at initialisation."""
 
@@ -88,10 +104,16 @@ def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> 
             f"{settings.compress_size} is no multiple of the rate {settings.rate}",
             "Give a positive multiple of the rate.",
         )
+    if settings.compression_loss != Settings.compression_loss and "conv" not in settings.compression:
+        raise SettingsError(
+            f"{key}.compression_loss",
+            f"is {settings.compression_loss}, and {settings.compression} has nothing to learn",
+            "Drop it, or choose conv or dilated_conv.",
+        )
 
 
 class Method(Mixer):
-    """Attention over recent states and pooled older ones."""
+    """Attention over recent states and compressed older ones."""
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()
@@ -99,6 +121,8 @@ class Method(Mixer):
         self.compressed = settings.compress_size // settings.rate  # C
         self.rate, self.block_length, self.width = settings.rate, sizes.block_length, sizes.width
         self.project = Heads(sizes)
+        self.compressor = compressor(settings.compression, settings.compression_loss, sizes.width, settings.rate)
+        self.counts = isinstance(self.compressor, MostUsed)
         self.dropout = nn.Dropout(sizes.dropout)
 
     @classmethod
@@ -108,19 +132,29 @@ class Method(Mixer):
         return LearnedPositions(sizes.head_dim, count, settings.position_scale)
 
     def init_state(self, batch: int) -> LayerState:
-        return {
+        state = {
             "compressed": self.zeros(batch, self.compressed, self.width),
             "recent": self.zeros(batch, self.recent, self.width),
             "open": self.zeros(batch, 0, self.width),
         }
+        if self.counts:
+            state |= {name: self.zeros(batch, self.recent) for name in ("used", "using")}
+            state["clock"] = self.zeros(batch, 1, dtype=torch.long)
+        return state
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         slots = sum(state[name].shape[1] for name in ("compressed", "recent", "open"))
         return torch.full((state["recent"].shape[0],), slots), slots
 
-    def compress(self, old: Tensor) -> Tensor:
-        """The states [B, T, E] pooled to [B, T / c, E]."""
-        return old.view(old.shape[0], -1, self.rate, old.shape[2]).mean(2)
+    def compress(self, state: LayerState) -> Tensor:
+        """The slots [B, T / c, E] of the oldest T recent states."""
+        usage = None
+        if self.counts:
+            age = torch.arange(self.recent, self.recent - self.block_length, -1, device=state["clock"].device)
+            queries = torch.minimum(age - 1, state["clock"]).clamp(min=1)  # those that could see it
+            usage = state["used"][:, : self.block_length] / queries
+        slots: Tensor = self.compressor(state["recent"][:, : self.block_length], usage)
+        return slots
 
     def horizon(self) -> int:
         return self.recent + self.compressed * self.rate
@@ -130,18 +164,46 @@ class Method(Mixer):
         if x.shape[1] > room:  # the piece runs over the end of the open block
             return self.in_two(room, x, state, context)
         n, begun = x.shape[1], state["open"].shape[1]
-        compressed = torch.cat([state["compressed"], self.compress(state["recent"][:, : self.block_length])], dim=1)
+        compressed = torch.cat([state["compressed"], self.compress(state)], dim=1)
         y, caches = self.mix(compressed, state, x, context)
+        loss = self.compression_loss(state["recent"][:, : self.block_length], x, context)
+        given = self.given(compressed, state, x, context) if self.counts else {}
         if begun + n < self.block_length:
-            stays = {name: state[name] for name in ("compressed", "recent")}
-            return Mixed(y, {**stays, "open": torch.cat([state["open"], x.detach()], dim=1), **caches})
+            stays = {**state, "open": torch.cat([state["open"], x.detach()], dim=1), **given}
+            return Mixed(y, {**stays, **caches}, aux_loss=loss)
         history = torch.cat([state["recent"], state["open"], x.detach()], dim=1)  # [B, L + T, E]
         after = {
             "compressed": compressed[:, -self.compressed :].detach(),
             "recent": history[:, -self.recent :],
             "open": state["open"][:, :0],
         }
-        return Mixed(y, {**after, **self.next_caches(caches, after, context)})
+        if self.counts:
+            after |= dict.fromkeys(("used", "using"), given["using"][:, -self.recent :])
+            after["clock"] = state["clock"] + self.block_length
+        return Mixed(y, {**after, **self.next_caches(caches, after, context)}, aux_loss=loss)
+
+    def compression_loss(self, old: Tensor, x: Tensor, context: Context) -> Tensor | None:
+        """What the states [B, T, E] that were compressed lose by it, in training; its gradient is the convolution's."""
+        learned = self.compressor
+        if not (self.training and isinstance(learned, Convolution) and learned.loss != "bptt"):
+            return None
+        if learned.loss == "auto_encoding":
+            return learned.decoding_loss(old) * (x.shape[1] / self.block_length)
+        assert isinstance(context.norm, nn.Module)
+        with torch.no_grad():
+            query = self.project.split(self.project.query(context.norm(x)))
+        read = []
+        for states in (old, learned.slots(old)):
+            keys = frozen(context.norm, states)
+            key, value = (frozen(part, keys) for part in (self.project.key, self.project.value))
+            read.append(content_attention(query, self.project.split(key), self.project.split(value)))
+        return functional.mse_loss(read[1], read[0]) * (x.shape[1] / self.block_length)
+
+    @torch.no_grad()
+    def given(self, compressed: Tensor, state: LayerState, x: Tensor, context: Context) -> LayerState:
+        """`using` [B, L + o + n], with the weight that the queries of x give."""
+        weight = self.weights(compressed, state, x, context)[0][..., compressed.shape[1] :]  # [B, H, n, L + o + n]
+        return {"using": functional.pad(state["using"], (0, x.shape[1])) + weight.mean(1).sum(1)}
 
     def next_caches(self, caches: LayerState, after: LayerState, context: Context) -> LayerState:
         """The caches of the next open block, from those of the last."""
@@ -152,6 +214,11 @@ class Method(Mixer):
 
         And caches of all of them, where they are wanted.
         """
+        weight, value = self.weights(compressed, state, x, context)
+        return self.project.merge(self.dropout(weight) @ value), {}
+
+    def weights(self, compressed: Tensor, state: LayerState, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Attention weights [B, H, n, C + T / c + L + o + n] and the values that they belong to."""
         assert isinstance(context.shared, LearnedPositions)
         n, begun, slots = x.shape[1], state["open"].shape[1], compressed.shape[1]
         keys = context.norm(torch.cat([compressed, state["recent"], state["open"], x], dim=1))
@@ -164,8 +231,7 @@ class Method(Mixer):
         seen = torch.cat(
             [(offset >= 0) & (offset <= self.compressed), (distance >= 1) & (distance <= self.recent)], dim=1
         )
-        score = (score / query.shape[-1] ** 0.5).masked_fill(~seen, -torch.inf)
-        return self.project.merge(self.dropout(score.softmax(-1)) @ value), {}
+        return (score / query.shape[-1] ** 0.5).masked_fill(~seen, -torch.inf).softmax(-1), value
 
     def positions(self, query: Tensor, p: Tensor, begun: int, keys: int) -> Tensor:
         """Position terms [B, H, n, keys]: slot j and group g have column j - g of p, the L positions its last L."""
@@ -207,10 +273,21 @@ class Fast(Method):
         dropout = self.dropout.p if self.training else 0.0
         return self.project.attend(block, sources, lanes, positions, dropout=dropout), {}
 
+    @torch.no_grad()
+    def given(self, compressed: Tensor, state: LayerState, x: Tensor, context: Context) -> LayerState:
+        parts = []  # some rows at a time, so that few weights are there at once
+        columns = compressed.shape[1] + state["recent"].shape[1] + state["open"].shape[1] + x.shape[1]
+        rows = max(1, TILE // (self.project.heads * x.shape[1] * columns))
+        for begin in range(0, x.shape[0], rows):
+            part = slice(begin, begin + rows)
+            own = {name: tensor[part] for name, tensor in state.items()}
+            parts.append(super().given(compressed[part], own, x[part], context)["using"])
+        return {"using": torch.cat(parts)}
+
     def next_caches(self, caches: LayerState, after: LayerState, context: Context) -> LayerState:
         if not caches:
             return {}
-        pooled = context.norm(self.compress(after["recent"][:, : self.block_length]))
+        pooled = context.norm(self.compress(after))
         fresh, left = pooled.shape[1], self.compressed + pooled.shape[1]
         weights = {"cache_key": self.project.key.weight, "cache_value": self.project.value.weight}
         return {
