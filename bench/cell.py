@@ -31,6 +31,7 @@ from bench.store.claim import Claim, GivenUp
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
 from bench.task_data import check_data
+from models import cost
 from models.backbone import MEMORY_UNITS, Backbone, BackboneSettings, build
 from models.errors import SettingsError, Unsupported
 from models.registry import METHODS
@@ -164,10 +165,25 @@ def _train_and_test(spec: CellSpec, folder: CellFolder, claim: Claim | None, fre
         raise GivenUp("the weights that were to be tested are lost: best.ckpt is missing or damaged")
     parts.model.load_state_dict(best["model"])
     build_trainer(spec, folder.path, [progress], None, 1).test(parts.module, datamodule=parts.data, verbose=False)
-    return result_rows(parts, checkpoints)
+    return result_rows(spec, parts, checkpoints)
 
 
-def result_rows(parts: Parts, checkpoints: Checkpoints) -> list[Row]:
+def flops_per_token(spec: CellSpec, parts: Parts, slots: float) -> float | None:
+    """Operations per token of all layers' forward pass, by the formula of the method's card; None where it has none.
+
+    Encoder and head, which are the task's, are not in it. A method that reads twice counts twice.
+    """
+    sizes = parts.model.sizes
+    named = {"E": sizes.width, "H": sizes.heads, "D": sizes.head_dim, "T": sizes.block_length, "F": sizes.feedforward}
+    named["B"] = parts.train.evaluation_batch_size
+    settings = vars(METHODS.load(spec.method).Settings(**spec.method_settings))
+    mixing = cost.flops_per_token(METHODS.card(spec.method), settings, named, slots)
+    if mixing is None:
+        return None
+    return parts.model.readings() * sizes.layers * (mixing + 4 * sizes.width * sizes.feedforward)
+
+
+def result_rows(spec: CellSpec, parts: Parts, checkpoints: Checkpoints) -> list[Row]:
     """The test split's scores, the best validation point, what memory held, and the model's size."""
     module = parts.module
     scores = module.scores
@@ -200,6 +216,11 @@ def result_rows(parts: Parts, checkpoints: Checkpoints) -> list[Row]:
     for name, value in sorted(module.statistics.items()):
         unit, better = units[name.removeprefix("max_")]
         rows.append(Row(name, value, unit, split="test", higher_is_better=better, context=scores[0].context))
+    flops = flops_per_token(spec, parts, module.statistics["slots_allocated"])
+    if flops is not None:
+        rows.append(
+            Row("flops_per_token", flops, "FLOP", split="test", higher_is_better=False, context=scores[0].context)
+        )
     count = sum(parameter.numel() for parameter in parts.model.parameters())
     rows.append(Row("parameters", float(count), "parameters", split=""))
     name, trained, unit = module.trained()

@@ -43,6 +43,8 @@ CARD = {
     "auto": {"cpu": "fast"},
     "colour": "#E69F00",
     "marker": "^",
+    "cost": "8 * E * H * D + 4 * E * H * D * S / T + 4 * H * D * (S + T) + 2 * H * D * S",
+    "state": "S * E",
 }
 RESERVE = 64
 

@@ -48,6 +48,11 @@ CARD = {
     "auto": {"cpu": "fast"},
     "colour": "#D55E00",
     "marker": "P",
+    "cost": "8 * E * H * D + 4 * E * H * D * S / T + 4 * H * D * (S + T) + 2 * H * D * P + 2 * E * (S + T) / T",
+    "state": "S * (E + 2)",
+    "symbols": {
+        "P": "min(max_span, T)",
+    },
 }
 
 

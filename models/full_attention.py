@@ -36,6 +36,12 @@ CARD = {
     "auto": {"cpu": "fast"},
     "colour": "#000000",
     "marker": "o",
+    "cost": "8 * E * H * D + 4 * E * H * D * L / T + 4 * H * D * (L + T) + 2 * H * D * P",
+    "state": "S * (E + 1)",
+    "symbols": {
+        "L": "min(max_span or T, T) if memory == 'none' else (max_span or S)",
+        "P": "0 if positions == 'none' else min(max_span or T, L)",
+    },
 }
 
 

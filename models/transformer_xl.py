@@ -41,6 +41,12 @@ CARD = {
     "auto": {"cpu": "fast"},
     "colour": "#0072B2",
     "marker": "s",
+    "cost": "8 * E * H * D + 4 * E * H * D * L / T + 4 * H * D * (L + T) + P",
+    "state": "L * (E if positions == 'learned' else E + 1)",
+    "symbols": {
+        "L": "memory_length",
+        "P": "2 * H * D * (L if positions == 'learned' else L + T + E * L / T + E * (L + T) / (T * B))",
+    },
 }
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from bench import presets
 from models.registry import METHODS
@@ -36,6 +38,10 @@ def run(args: argparse.Namespace) -> int:
                     for name, card in methods.items()
                 ],
             ),
+            (
+                "cost per token of a layer (FLOPs, forward), and numbers that it carries per stream",
+                [(f"{name}:", line) for name, card in methods.items() for line in _formulas(card)],
+            ),
             ("presets", [(name, presets.about(name)) for name in presets.names()]),
         ]
         width = max(len(name) for _, lines in rows for name, _ in lines)
@@ -57,7 +63,14 @@ def run(args: argparse.Namespace) -> int:
             for name, card in tasks.items()
         ],
         "methods": [
-            {"id": name, "title": card["title"], "family": card["family"], "impls": card["impls"]}
+            {
+                "id": name,
+                "title": card["title"],
+                "family": card["family"],
+                "paper": card["paper"],
+                "impls": card["impls"],
+                **{key: card.get(key) for key in ("cost", "state", "symbols")},
+            }
             for name, card in methods.items()
         ],
         "presets": presets.names(),
@@ -68,3 +81,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _direction(higher_is_better: bool) -> str:
     return "higher" if higher_is_better else "lower"
+
+
+def _formulas(card: Mapping[str, Any]) -> list[str]:
+    """A method's cost and state as its card states them; the names that they use are settings or sizes."""
+    if "cost" not in card:
+        return ["not stated"]
+    symbols = "; ".join(f"{name} = {meaning}" for name, meaning in card.get("symbols", {}).items())
+    return [f"cost   {card['cost']}", f"state  {card['state']}", *([f"where  {symbols}"] if symbols else [])]

@@ -266,6 +266,7 @@ UNITS = {
     "cache_bytes": "bytes",
     "max_cache_bytes": "bytes",
     "mean_span": "tokens",
+    "flops_per_token": "FLOP",
     "parameters": "parameters",
     "train_tokens": "tokens",
 }

@@ -1,0 +1,90 @@
+"""What a method's layer costs, as formulas that its CARD states: `list` prints them, cells count with them.
+
+A CARD may have `cost`, floating-point operations per token read (a product and its sum count two), and `state`, numbers
+carried per stream; of one layer, without what surrounds it, as the impl `reference` computes a full block in training.
+They are arithmetic on
+
+    E, H, D, T, F, B  width, heads, head width, block length, feed-forward width, rows that are read together
+    S                 slots of memory allocated, as measured
+    other names       what `symbols` in the CARD says they are, in its order: arithmetic on fields of Settings
+
+where `a if b == c else d`, `a or b`, min, max, round and log may stand, as in ``"4 * E * H * D * (L + T) / T"`` with
+``{"L": "memory_length"}``.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_OPERATORS: Mapping[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+_FUNCTIONS: Mapping[str, Callable[..., Any]] = {"min": min, "max": max, "round": round, "log": math.log}
+
+Names = Mapping[str, Any]
+
+
+class NotAFormula(ValueError):
+    """A text that is no arithmetic on known names."""
+
+
+def value(formula: str, names: Names) -> Any:
+    """What a formula comes to. Raises NotAFormula, which names the part that is none."""
+    try:
+        tree = ast.parse(formula, mode="eval").body
+    except SyntaxError as error:
+        raise NotAFormula(f"{formula!r} is no arithmetic") from error
+    return _value(tree, names)
+
+
+def flops_per_token(card: Names, settings: Names, sizes: Names, slots: float) -> float | None:
+    """Operations of one layer per token in the forward pass; None where the card states no `cost`.
+
+    Args:
+        card: the method's CARD.
+        settings: the fields of its Settings.
+        sizes: E, H, D, T, F, B.
+        slots: S.
+    """
+    return _of("cost", card, settings, {**sizes, "S": slots})
+
+
+def state_numbers(card: Names, settings: Names, sizes: Names, slots: float) -> float | None:
+    """Numbers that one layer carries per stream between blocks; None where the card states no `state`."""
+    return _of("state", card, settings, {**sizes, "S": slots})
+
+
+def _of(what: str, card: Names, settings: Names, sizes: Names) -> float | None:
+    if what not in card:
+        return None
+    fields = {**settings, **sizes}
+    for name, meaning in card.get("symbols", {}).items():
+        fields[name] = value(meaning, fields)
+    return float(value(card[what], fields))
+
+
+def _value(node: ast.expr, names: Names) -> Any:
+    match node:
+        case ast.Constant(value=constant):
+            return constant
+        case ast.Name(id=name) if name in names:
+            return names[name]
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_value(left, names), _value(right, names))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
+            return _FUNCTIONS[name](*(_value(one, names) for one in args))
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            return _value(body if _value(test, names) else orelse, names)
+        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+            return _value(left, names) == _value(right, names)
+        case ast.BoolOp(op=ast.Or(), values=values):
+            return next((found for one in values if (found := _value(one, names))), None)
+    raise NotAFormula(f"{ast.unparse(node)!r} is no arithmetic on {', '.join(sorted(names))}")
