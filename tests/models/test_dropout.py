@@ -58,7 +58,8 @@ def test_dropout_acts_at_each_site_by_itself_and_in_training_only(
     model = make(method, settings, impl)
     undisturbed = outputs(model, 0)
     switch_on(model, site)
-    if site in ("attention", "feedforward") or settings == SINUSOIDAL:
+    weighs = method not in ("lstm", "mlp_mixer", "performer")  # these have no weights of single positions
+    if site == "feedforward" or (site == "attention" and weighs) or settings == SINUSOIDAL:
         assert not torch.allclose(outputs(model, 0), outputs(model, 1), rtol=0, atol=1e-3)
         assert torch.equal(outputs(model, 0), outputs(model, 0))
     else:  # the sublayers and ends of the shared backbone drop nothing

@@ -38,6 +38,21 @@ CASES: list[tuple[str, dict[str, Any], float]] = [
     ("expire_span", {"max_span": 40, "ramp": 6, "initial_fraction": 0.99}, 1e-6),
     ("expire_span", {"max_span": 5, "ramp": 3, "noisy": True, "layer_drop": 0.4, "coefficient": 0.1}, 1e-6),
     ("expire_span", {"max_span": 60, "ramp": 9, "noisy": True, "pre_div": 3.0, "coefficient": 0.1}, 1e-6),
+    ("compressive", {"memory_length": 13, "compress_size": 33, "rate": 11, "compression": "max"}, 1e-9),
+    ("compressive", {"memory_length": 13, "compress_size": 22, "rate": 11, "compression": "conv"}, 1e-9),
+    (
+        "compressive",
+        {"memory_length": 13, "compress_size": 22, "rate": 11, "compression": "conv", "compression_loss": "bptt"},
+        1e-9,
+    ),
+    ("compressive", {"memory_length": 13, "compress_size": 22, "rate": 11, "compression": "most_used"}, 1e-9),
+    ("memory_transformer", {"slots": 5}, 1e-9),
+    ("memory_transformer", {"slots": 30, "fading": "learned"}, 1e-9),
+    ("memory_transformer", {"slots": 17, "memory": "recent"}, 1e-9),
+    ("memory_transformer", {"slots": 17, "memory": "random"}, 1e-9),
+    ("memory_transformer", {"slots": 17, "memory": "none"}, 1e-9),
+    ("importance_sparse", {"slots": 5}, 1e-9),
+    ("importance_sparse", {"slots": 30, "fading": "learned"}, 1e-9),
 ]
 IDS = [f"{method}-{number}" for number, (method, _, _) in enumerate(CASES)]
 
@@ -271,7 +286,13 @@ def test_memory_is_projected_once_where_caches_are_carried(
         projected.append(h.shape[:-1].numel())
         return original(h, weight)
 
-    for module in ("models.heads", "models.transformer_xl", "models.compressive", "models.expire_span"):
+    for module in (
+        "models.heads",
+        "models.transformer_xl",
+        "models.compressive",
+        "models.expire_span",
+        "models.importance_sparse",
+    ):
         monkeypatch.setattr(f"{module}.project", counted)
     with torch.no_grad():
         for step in range(3):

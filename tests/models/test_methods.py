@@ -29,7 +29,11 @@ def test_parameter_counts_are_within_ten_per_cent_of_transformer_xl(method: str)
         model = toy.make(name, layers=4, width=128, feedforward=512, heads=4)
         return sum(parameter.numel() for parameter in model.parameters())
 
-    assert count(method) == pytest.approx(count("transformer_xl"), rel=0.1)
+    ratio = count(method) / count("transformer_xl")
+    if method == "mlp_mixer":  # no matrices of the model's width; the report says so beside its name
+        assert ratio < 0.9
+    else:
+        assert ratio == pytest.approx(1, rel=0.1)
 
 
 def test_pre_norm_starts_with_smaller_output_projections() -> None:

@@ -24,7 +24,21 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"memory_length": 17, "positions": "sinusoidal", "same_length": True, "clamp_len": 9},
     ],
     "adaptive_span": [{"max_span": 41, "ramp": 5, "trim_step": 4, "initial_ratio": 0.3}],
-    "compressive": [{"memory_length": 16, "compress_size": 24, "rate": 4}],
+    "compressive": [
+        {"memory_length": 16, "compress_size": 24, "rate": 4, "compression": compression}
+        for compression in ("mean", "max", "conv", "dilated_conv", "most_used")
+    ],
+    "memory_transformer": [
+        {"slots": 7},
+        {"slots": 20},
+        {"slots": 15, "fading": "learned"},
+        {"slots": 15, "memory": "recent"},
+        {"slots": 15, "memory": "random"},
+        {"slots": 15, "memory": "none"},
+    ],
+    "importance_sparse": [{"slots": 7}, {"slots": 20}, {"slots": 15, "fading": "learned"}],
+    "performer": [{"features": 9}, {"kernel": "relu", "positions": "none"}],
+    "mlp_mixer": [{"window": 17, "hidden": 5}],
     "expire_span": [{"max_span": 40, "ramp": 6, "initial_fraction": 0.3}, {"max_span": 9, "ramp": 3, "noisy": True}],
 }
 CASES = [
