@@ -16,7 +16,7 @@ DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench bench-enwik8 bench-object_collision bench-long_copy bench-instruction bench-corridor bench-portal bench-small bench-paper data sweep report plots wandb-sync test test-all lint typecheck lock clean
+.PHONY: help setup bench bench-enwik8 bench-object_collision bench-long_copy bench-instruction bench-corridor bench-portal bench-document_labels bench-small bench-paper data sweep report plots wandb-sync test test-all lint typecheck lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-23s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,9 @@ bench-corridor: $(RUN)  ## the same on corridor alone
 
 bench-portal: $(RUN)  ## the same on portal alone
 	$(PY) -m bench run --preset quick --tasks portal $(ARGS)
+
+bench-document_labels: $(RUN)  ## the same on document_labels alone
+	$(PY) -m bench run --preset quick --tasks document_labels $(ARGS)
 
 bench-small: $(RUN)  ## preset small: learnable on two CPU cores, three seeds
 	$(PY) -m bench run --preset small $(ARGS)

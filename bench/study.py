@@ -281,6 +281,9 @@ def _cell(
     if hasattr(task_part.module, "check_horizon"):
         with located(f"task.{task}", written, about):
             task_part.call("check_horizon", task_settings, reach)
+    if hasattr(method_part.module, "check_objective"):
+        with located(f"method.{method}", written, about):
+            method_part.call("check_objective", method_settings, task_part.card["objective"])
     label = task_part.call("label", task_settings) if hasattr(task_part.module, "label") else task
     trainer = as_json(common["trainer"])
     with located("", written, about):

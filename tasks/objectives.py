@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tasks.task_module import TaskModule
     from tasks.train_settings import TrainSettings
 
-OBJECTIVES = {"streams": "stream_module", "episodes": "episode_module"}
+OBJECTIVES = {"streams": "stream_module", "episodes": "episode_module", "documents": "document_module"}
 """Objective to the module in ``tasks/`` that has the function ``module``."""
 
 
@@ -34,7 +34,9 @@ def new_module(
         Unsupported: there is no such objective.
     """
     if objective not in OBJECTIVES:
-        raise Unsupported(f"there is no objective {objective!r}, only {' and '.join(OBJECTIVES)}")
+        raise Unsupported(f"there is no objective {objective!r}, only {', '.join(OBJECTIVES)}")
+    if objective != "documents" and model.readings() > 1:
+        raise Unsupported("the method reads a document twice before it labels it, and this task is no document")
     found = importlib.import_module(f"tasks.{OBJECTIVES[objective]}")
     module: TaskModule = found.module(task, settings, model, train, seed)
     return module

@@ -48,6 +48,7 @@ def read_block(
     divisor: Tensor,
     backward: Callable[[Tensor], None],
     edit_spans: Callable[[int, Tensor], Tensor] | None = None,
+    auxiliary: float = 1.0,
 ) -> Read:
     """Reads a block of every row and back-propagates its loss.
 
@@ -60,6 +61,7 @@ def read_block(
         divisor: what the summed loss is divided by (`loss_divisor`); 0 for a block that nothing is learned from.
         backward: adds a scalar loss's gradients up.
         edit_spans: replaces predicted spans, see `Backbone.forward`; the clock controls memory sizes with it.
+        auxiliary: the share of the auxiliary loss that counts, where a step reads several blocks.
     """
     state = enter(model, carried, batch)
     size = batch.reset.shape[0] // groups
@@ -74,7 +76,7 @@ def read_block(
             output = model(part.inputs, rows(state, share), randomness, edit_spans)
             weighted = (token_nll(output, part) * part.weights).sum()
             if learns:
-                backward(weighted / divisor + output.aux_loss / groups)
+                backward(weighted / divisor + output.aux_loss * (auxiliary / groups))
         kept.append(detach(output.state))
         nats += weighted.detach().to(nats.dtype)
         named.append(output.statistics)

@@ -134,6 +134,7 @@ def _serve(order: Order, coordinator: Connection) -> None:
     from bench.checkpoints import load
     from bench.clock import device as devices
     from bench.clock import gate, memory
+    from bench.clock.document_workload import DocumentEvaluationStep, DocumentTrainingStep
     from bench.clock.episode_workload import EpisodeEvaluationStep, EpisodeTrainingStep
     from bench.clock.workload import EvaluationStep, LayerStep, TokenStep, TrainingStep, Workload, refuse_endless_memory
     from bench.executors import memory_limit
@@ -144,8 +145,9 @@ def _serve(order: Order, coordinator: Connection) -> None:
 
     spec = CellSpec.from_json(order.spec)
     restore_plugins(spec.plugins, "spec.json")
-    acts = TASKS.card(spec.task)["objective"] == "episodes"
-    if not acts:  # an episode ends
+    objective = TASKS.card(spec.task)["objective"]
+    acts = objective == "episodes"
+    if objective == "streams":  # episodes and documents end
         refuse_endless_memory(spec)
     device = devices.choose(str(spec.trainer.get("accelerator", "auto")))
     if device.type == "cpu" and (limit := memory_limit.default(1)) is not None:
@@ -156,6 +158,10 @@ def _serve(order: Order, coordinator: Connection) -> None:
         if acts:
             kind = EpisodeEvaluationStep if order.what.startswith("evaluation") else EpisodeTrainingStep
             return kind(spec, weights, device)
+        if objective == "documents" and order.what.startswith("evaluation"):
+            return DocumentEvaluationStep(spec, weights, device)
+        if objective == "documents" and order.what.startswith("train"):
+            return DocumentTrainingStep(spec, weights, device, order.alive)
         if order.what.startswith("evaluation"):
             return EvaluationStep(spec, weights, device)
         if order.what.startswith("layer"):

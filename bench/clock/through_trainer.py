@@ -23,6 +23,7 @@ from bench.clock.device import synchronise
 from bench.clock.endless_input import UnbrokenData, blocks
 from bench.clock.workload import STILL, autocast, filled
 from bench.spec import CellSpec
+from tasks.document_module import DocumentModule
 from tasks.episode_module import EpisodeModule
 from tasks.stream import StreamData
 from tasks.stream_module import StreamModule
@@ -100,7 +101,9 @@ def serve(
         parts.model.load_state_dict(weights)
     parts.model.to(device)
     kind: type[StreamData]
-    if isinstance(parts.module, StreamModule):
+    if isinstance(parts.module, DocumentModule):  # a document's memory begins empty
+        kind = StreamData
+    elif isinstance(parts.module, StreamModule):
         mixed = functools.partial(autocast, device, spec.precision)
         parts.module.carried, parts.module.position = filled(parts.model, blocks(parts), device, None, mixed)
         kind = UnbrokenData

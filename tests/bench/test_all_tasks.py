@@ -30,6 +30,7 @@ SHORT = {
     "object_collision": ["task.object_collision.evaluation_questions=50"],
     "long_copy": ["task.long_copy.evaluation_symbols=100"],
     "instruction": ["task.instruction.evaluation_tokens=2000"],
+    "document_labels": ["task.document_labels.evaluation_labels=100"],
     "corridor": ["task.corridor.evaluation_episodes=16"],
     "portal": ["task.portal.evaluation_episodes=16"],
 }
@@ -82,7 +83,7 @@ def curve(folder: Path, spec: CellSpec) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "task", ["corridor", "long_copy", *[pytest.param(name, marks=pytest.mark.slow) for name in SLOW]]
+    "task", ["corridor", "long_copy", "document_labels", *[pytest.param(name, marks=pytest.mark.slow) for name in SLOW]]
 )
 def test_a_cell_that_is_killed_ends_as_if_it_had_not_been(tmp_path: Path, task: str) -> None:
     spec = cell(task, "expire_span")

@@ -46,13 +46,16 @@ def test_there_are_three_sizes() -> None:
 
 
 @pytest.mark.parametrize("preset", ["quick", "small", "paper"])
-def test_a_preset_has_every_task_with_every_method_and_without_memory(preset: str) -> None:
+def test_a_preset_has_every_task_and_method_and_each_task_without_memory(preset: str) -> None:
     found = cells(preset)
     assert {cell.task for cell in found} == set(TASKS.names())
+    assert {cell.method for cell in found} == set(METHODS.names())
     for task in TASKS.names():
         its = [cell for cell in found if cell.task == task]
-        assert {cell.method for cell in its} == set(METHODS.names())
+        assert len({cell.method for cell in its}) >= 4
         assert any(cell.method_settings.get("memory") == "none" for cell in its)
+        if preset == "paper":
+            assert {cell.method for cell in its} == set(METHODS.names())
 
 
 def test_quick_has_one_seed() -> None:

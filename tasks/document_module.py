@@ -1,0 +1,63 @@
+"""The Lightning module for documents: labels whole ones, each with a memory of its own, and scores whole splits.
+
+One training step reads one document of every row. It is read block by block as a stream is; what differs is that the
+optimiser steps once per document, and that a method may read it twice (`tasks/document_step.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.backbone import Backbone
+from models.state import State
+from tasks.document_step import begin, blocks, read_document
+from tasks.randomness import derive, seed_generators, uniform
+from tasks.stream import StreamBatch, StreamTask
+from tasks.stream_module import StreamModule
+from tasks.stream_step import token_nll
+from tasks.train_settings import TrainSettings
+
+
+class DocumentModule(StreamModule):
+    """Trains a model on documents of `document_tokens` tokens; other arguments as for `StreamModule`."""
+
+    def __init__(self, model: Backbone, train: TrainSettings, new_scorer: Any, seed: int, document_tokens: int) -> None:
+        super().__init__(model, train, new_scorer, seed)
+        self.document_tokens = document_tokens
+
+    def trained(self) -> tuple[str, int, str]:
+        train = self.settings
+        return "train_tokens", train.steps * train.batch_size * self.document_tokens, "tokens"
+
+    def training_step(self, batch: StreamBatch, batch_idx: int) -> None:
+        seed_generators(derive(self.seed, "step", self.step, "rank", self.global_rank))
+        randomness = uniform(self.seed, "step", self.step, "shared")
+        read = read_document(
+            self.model, batch, randomness, self.settings.accumulation, self._divisor(batch), self.manual_backward
+        )
+        if read.learns:
+            self._update()
+        self.carried = read.state
+        self._stepped(batch.position, read.nats, batch.weights.sum(), read.statistics)
+
+    def evaluate(self, batch: StreamBatch) -> dict[str, float]:
+        state: State | None = begin(self.model, batch, None, caching=True)
+        named: dict[str, list[float]] = {}
+        for block in blocks(batch, self.model.sizes.block_length):
+            if state is None:
+                state = self.model.init_state(batch.reset.shape[0])
+            output = self.model(block.inputs, state, edit_spans=self.edit_spans, caching=True)
+            state = output.state
+            self.scorer.add(block, output.y, token_nll(output, block))
+            held = {**self.model.memory(state), **{name: float(value) for name, value in output.statistics.items()}}
+            for name, value in held.items():
+                named.setdefault(name, []).append(value)
+        return {
+            name: max(values) if name.startswith("max_") else sum(values) / len(values)
+            for name, values in named.items()
+        }
+
+
+def module(task: StreamTask, settings: Any, model: Backbone, train: TrainSettings, seed: int) -> DocumentModule:
+    """The module of one task with its settings, for `tasks.objectives`."""
+    return DocumentModule(model, train, lambda: task.scorer(settings, train), seed, int(settings.document_tokens))
