@@ -205,8 +205,8 @@ METHODS = (
     Fault(
         "the newest memories are compressed and not the oldest",
         "models/compressive.py",
-        'self.compress(state["recent"][:, : self.block_length])',
-        'self.compress(state["recent"][:, -self.block_length :])',
+        'self.compressor(state["recent"][:, : self.block_length], usage)',
+        'self.compressor(state["recent"][:, -self.block_length :], usage)',
         f"{_PARITY}[compressive_mean]",
     ),
     Fault(
@@ -273,7 +273,7 @@ TASKS = (
     Fault(
         "each group of rows adds the whole auxiliary loss",
         "tasks/stream_step.py",
-        "output.aux_loss / groups",
+        "output.aux_loss * (auxiliary / groups)",
         "output.aux_loss",
         "tests/tasks/test_stream_training.py::test_four_groups_of_two_rows_train_as_eight_rows[expire_span]",
     ),
@@ -1056,4 +1056,185 @@ AROUND_WORLDS = (
     ),
 )
 
-FAULTS = METHODS + KERNELS + TASKS + WORLDS + AROUND_WORLDS + CELLS + CLOCK + REPORTS
+_ZOO = "tests/models/test_oracles.py::test_outputs_and_gradients_are_those_of_the_loops"
+_CHOICE = f"{_ZOO}[memory_transformer-{{'slots': 4}}-post]"
+_TWICE = f"{_ZOO}[memory_transformer-{{'slots': 3, 'reading': 'two_pass'}}-post]"
+_DOCUMENTS = "tests/tasks/test_document_labels.py"
+
+ZOO = (
+    Fault(
+        "importance is left out of the scores",
+        "models/memory_transformer.py",
+        "score = (query @ key.mT + position) / query.shape[-1] ** 0.5 + level[:, None, None]",
+        "score = (query @ key.mT + position) / query.shape[-1] ** 0.5 + 0 * level[:, None, None]",
+        _CHOICE,
+    ),
+    Fault(
+        "the least important states stay",
+        "models/choice.py",
+        "importance.flip(-1).sort(dim=-1, descending=True, stable=True)",
+        "importance.flip(-1).sort(dim=-1, descending=False, stable=True)",
+        _CHOICE,
+    ),
+    Fault(
+        "of equally important states the older stay",
+        "models/choice.py",
+        "    latest_first = importance.flip(-1).sort(dim=-1, descending=True, stable=True).indices[..., :count]\n"
+        "    return (importance.shape[-1] - 1 - latest_first).sort(dim=-1).values",
+        "    return importance.sort(dim=-1, descending=True, stable=True).indices[..., :count].sort(dim=-1).values",
+        "tests/models/test_compression.py::test_the_most_used_states_stay_in_order_and_of_equal_ones_the_newer",
+    ),
+    Fault(
+        "zero vectors compete with what was read",
+        "models/memory_transformer.py",
+        'chosen = greatest(worth.masked_fill(~slots["read"], least), self.count)',
+        "chosen = greatest(worth, self.count)",
+        f"{_ZOO}[memory_transformer-{{'slots': 7}}-post]",
+    ),
+    Fault(
+        "chosen slots have the positions of slots without gaps",
+        "models/memory_transformer.py",
+        "away = time[:, time.shape[1] - query.shape[2] :, None] - time[:, None, : self.count]",
+        "away = distances(query.shape[2], time.shape[1], time.device)[None, :, : self.count]",
+        _CHOICE,
+    ),
+    Fault(
+        "importance rises with age",
+        "models/memory_transformer.py",
+        "level = level + self.fade.exp() * (time",
+        "level = level - self.fade.exp() * (time",
+        f"{_ZOO}[memory_transformer-{{'slots': 5, 'fading': 'learned'}}-post]",
+    ),
+    Fault(
+        "the finished memory goes on changing in the second reading",
+        "models/memory_transformer.py",
+        '"finished": torch.ones_like(state["finished"]),',
+        '"finished": torch.zeros_like(state["finished"]),',
+        _TWICE,
+    ),
+    Fault(
+        "the second reading goes on in time where the first ended",
+        "models/memory_transformer.py",
+        '"clock": torch.zeros_like(state["clock"]),',
+        '"clock": state["clock"],',
+        _TWICE,
+    ),
+    Fault(
+        "the quick impl adds a slot's importance to its neighbour",
+        "models/kernels/slot_scores.py",
+        "by_row[..., piece.columns] += level[:, None, None, piece.keys]",
+        "by_row[..., piece.columns] += level.roll(1, 1)[:, None, None, piece.keys]",
+        f"{_FAST}[memory_transformer-22-whole-post]",
+    ),
+    Fault(
+        "every head chooses by the first head's importance",
+        "models/importance_sparse.py",
+        "torch.cat([weighed(kept[:, :, head], weight), weighed(own, weight)], dim=1)",
+        "torch.cat([weighed(kept[:, :, head], weights[0]), weighed(own, weights[0])], dim=1)",
+        f"{_ZOO}[importance_sparse-{{'slots': 2}}-post]",
+    ),
+    Fault(
+        "a dilated convolution reads neighbours",
+        "models/compressors.py",
+        "self.rate, self.dilation, self.loss = rate, 2 if dilated else 1, loss",
+        "self.rate, self.dilation, self.loss = rate, 1, loss",
+        "tests/models/test_compression.py"
+        "::test_a_dilated_convolution_reads_every_second_state_back_to_the_group_before",
+    ),
+    Fault(
+        "the task's gradient reaches a convolution that has a loss of its own",
+        "models/compressors.py",
+        'return slots if self.loss == "bptt" else slots.detach()',
+        "return slots",
+        "tests/models/test_compression.py::test_each_loss_reaches_the_compressor_and_nothing_else"
+        "[reference-attention_reconstruction-by_loss0-by_task0-conv-post]",
+    ),
+    Fault(
+        "the reconstruction loss trains the projections",
+        "models/compressive.py",
+        "key, value = (frozen(part, keys) for part in (self.project.key, self.project.value))",
+        "key, value = (part(keys) for part in (self.project.key, self.project.value))",
+        "tests/models/test_compression.py::test_each_loss_reaches_the_compressor_and_nothing_else"
+        "[reference-attention_reconstruction-by_loss0-by_task0-conv-post]",
+    ),
+    Fault(
+        "the least used states are kept",
+        "models/compressors.py",
+        "kept = greatest(usage, old.shape[1] // self.rate)",
+        "kept = greatest(-usage, old.shape[1] // self.rate)",
+        "tests/models/test_compression.py::test_the_most_used_states_stay_in_order_and_of_equal_ones_the_newer",
+    ),
+    Fault(
+        "usage is not divided by the number of queries",
+        "models/compressive.py",
+        'usage = state["used"][:, : self.block_length] / queries',
+        'usage = state["used"][:, : self.block_length] * queries',
+        f"{_ZOO}[compressive-{{'memory_length': 6, 'compress_size': 4, 'rate': 4, 'compression': 'most_used'}}-post]",
+    ),
+    Fault(
+        "a random feature's signs are not random",
+        "models/performer.py",
+        "basis = basis * triangle.diagonal(dim1=-2, dim2=-1).sign()[:, None]",
+        "basis = basis * triangle.diagonal(dim1=-2, dim2=-1).abs().sign()[:, None]",
+        "tests/models/test_performer.py"
+        "::test_the_error_to_exact_softmax_falls_as_one_over_the_root_of_the_number_of_features",
+    ),
+    Fault(
+        "a query sees its own key: Performer",
+        "models/performer.py",
+        "both = asks @ sums + (asks @ tells.mT).tril(-1) @ told",
+        "both = asks @ sums + (asks @ tells.mT).tril(0) @ told",
+        f"{_ZOO}[performer-{{'features': 9}}-post]",
+    ),
+    Fault(
+        "keys are turned the other way than queries",
+        "models/performer.py",
+        "return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)",
+        "return torch.cat([first * cos - second * sin, first * sin - second * cos], dim=-1)",
+        f"{_ZOO}[performer-{{'features': 9}}-post]",
+    ),
+    Fault(
+        "sums over old features are kept after a redraw",
+        "models/performer.py",
+        'kept = (state["draw"] == self.draw).view(-1, 1, 1, 1)',
+        'kept = (state["draw"] <= self.draw).view(-1, 1, 1, 1)',
+        "tests/models/test_performer.py::test_a_redraw_changes_features_begins_the_sums_anew_and_is_resumed",
+    ),
+    Fault(
+        "an LSTM takes its cell for its output",
+        "models/lstm.py",
+        'after = {"output": output.transpose(0, 1).detach(), "cell": cell.transpose(0, 1).detach()}',
+        'after = {"output": cell.transpose(0, 1).detach(), "cell": cell.transpose(0, 1).detach()}',
+        f"{_ZOO}[lstm-{{'hidden': 5}}-post]",
+    ),
+    Fault(
+        "the mixer's window is one position older",
+        "models/mlp_mixer.py",
+        "memory = history[:, history.shape[1] - (self.window - 1) :]",
+        "memory = history[:, history.shape[1] - self.window : -1]",
+        f"{_ZOO}[mlp_mixer-{{'window': 7, 'hidden': 3}}-post]",
+    ),
+    Fault(
+        "a document begins with the memory of the last one",
+        "tasks/document_step.py",
+        "reset=torch.full_like(document.reset, begin == 0)",
+        "reset=torch.zeros_like(document.reset)",
+        f"{_DOCUMENTS}::test_training_and_scores_are_those_of_a_loop_over_documents[memory_transformer-{{'slots': 6}}]",
+    ),
+    Fault(
+        "before and after are mixed up",
+        "tasks/labelled_documents.py",
+        '"kind": np.where(away > 0, BEFORE, AFTER),',
+        '"kind": np.where(away > 0, AFTER, BEFORE),',
+        f"{_DOCUMENTS}::test_labels_are_those_that_a_naive_reader_finds",
+    ),
+    Fault(
+        "memory is projected for nothing in a stated cost",
+        "models/memory_transformer.py",
+        '"cost": "8 * E * H * D + 4 * E * H * D * m / T',
+        '"cost": "8 * E * H * D + 0 * E * H * D * m / T',
+        "tests/models/test_cost.py::test_the_cost_is_what_pytorch_counts[memory_transformer-{'slots': 12}]",
+    ),
+)
+
+FAULTS = METHODS + ZOO + KERNELS + TASKS + WORLDS + AROUND_WORLDS + CELLS + CLOCK + REPORTS
