@@ -31,7 +31,7 @@ class ReadDocument:
 
 
 def blocks(document: StreamBatch, length: int) -> Iterator[StreamBatch]:
-    """The blocks of T tokens of a document of every row; the first of them resets memory."""
+    """The blocks of T tokens of a document of every row; none of them resets memory, which begins with the document."""
     tokens = {
         name: getattr(document, name)
         for name in ("inputs", "targets", "weights", "distance", "item", "kind")
@@ -39,7 +39,7 @@ def blocks(document: StreamBatch, length: int) -> Iterator[StreamBatch]:
     }
     for begin in range(0, document.targets.shape[1], length):
         part = {name: tensor[:, begin : begin + length] for name, tensor in tokens.items()}
-        yield replace(document, **part, reset=torch.full_like(document.reset, begin == 0))
+        yield replace(document, **part, reset=torch.zeros_like(document.reset))
 
 
 @torch.no_grad()
@@ -74,9 +74,7 @@ def read_document(
     nats = torch.zeros((), dtype=exact(document.weights.device), device=document.weights.device)
     named: list[dict[str, Tensor]] = []
     share = 1 / len(parts)  # of the auxiliary loss, which each block charges whole
-    for number, block in enumerate(parts):
-        if number == 0 and state is not None:
-            block = replace(block, reset=torch.zeros_like(block.reset))
+    for block in parts:
         read = read_block(model, block, state, randomness, groups, divisor, backward, auxiliary=share)
         state = read.state
         nats = nats + read.nats

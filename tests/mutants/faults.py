@@ -1215,11 +1215,12 @@ ZOO = (
         f"{_ZOO}[mlp_mixer-{{'window': 7, 'hidden': 3}}-post]",
     ),
     Fault(
-        "a document begins with the memory of the last one",
+        "each block of a document charges the whole auxiliary loss",
         "tasks/document_step.py",
-        "reset=torch.full_like(document.reset, begin == 0)",
-        "reset=torch.zeros_like(document.reset)",
-        f"{_DOCUMENTS}::test_training_and_scores_are_those_of_a_loop_over_documents[memory_transformer-{{'slots': 6}}]",
+        "share = 1 / len(parts)",
+        "share = 1.0",
+        f"{_DOCUMENTS}::test_training_and_scores_are_those_of_a_loop_over_documents"
+        "[expire_span-{'max_span': 20, 'ramp': 4, 'coefficient': 0.02, 'noisy': True}]",
     ),
     Fault(
         "before and after are mixed up",
