@@ -123,9 +123,10 @@ def figures(study: Path, quality: QualityTable, cards: Any, folder: Path, name: 
     if picture is not None:
         svg, _ = write(picture, folder, f"{name}-learning-curves")
         found.append(Figure(svg, learning_curves.alt(quality)))
-    distances = None if varied else by_distance(quality)
-    if distances is not None:
-        svg, _ = write(by_distance_figure.draw(quality, distances, look), folder, f"{name}-by-distance")
+    all_distances = [] if varied else by_distance(quality)
+    for distances in all_distances:
+        own = f"-{distances.metric.replace('_', '-')}" if len(all_distances) > 1 else ""
+        svg, _ = write(by_distance_figure.draw(quality, distances, look), folder, f"{name}{own}-by-distance")
         found.append(Figure(svg, by_distance_figure.alt(quality, distances)))
     efficiency = efficiency_table(quality)
     picture = None if efficiency is None else tradeoff.draw(efficiency, look)

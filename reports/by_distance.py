@@ -74,38 +74,47 @@ class ByDistance:
     references: Mapping[str, Mapping[Ends, float]]
     counts_sources: bool
 
+    @property
+    def words(self) -> str:
+        """The metric's name as a reader is told it."""
+        return self.metric.replace("_", " ")
+
     def ends(self) -> list[Ends]:
         """The bins that any line has, from near to far."""
         return sorted({ends for points in self.values.values() for ends in points})
 
 
-def by_distance(quality: QualityTable) -> ByDistance | None:
-    """The first metric that a table's task has by distance, with two bins or more.
+def by_distance(quality: QualityTable) -> list[ByDistance]:
+    """What a table's task has by distance, metric by metric, of those with two bins or more.
 
-    None where it has none, or where the split is not test.
+    Nothing where the split is not test.
     """
     if quality.split != "test":
-        return None
+        return []
     groups = [line.group for line in quality.lines]
     rows = pd.concat([group.rows for group in groups])
-    for metric, along in _measured(groups):
-        its = rows[rows["metric"] == f"{metric}_by_{along.name}"]
-        first = its.iloc[0]
-        unit = along.unit or ("steps" if quality.objective == "episodes" else "tokens")
-        found = ByDistance(
-            metric=metric,
-            unit=str(first["unit"]),
-            higher_is_better=bool(first["higher_is_better"]),
-            along=along,
-            axis=_OWN_AXIS.get(metric, f"{along.axis} ({unit})"),
-            distance_unit=unit,
-            values={group.label: _of_all_seeds(group, metric, along) for group in groups},
-            references=_references(groups, metric, along),
-            counts_sources=all(isinstance(context, dict) and "sources" in context for context in its["context"]),
-        )
-        if len(found.ends()) > 1:
-            return found
-    return None
+    found = [_by_distance(quality, groups, rows, metric, along) for metric, along in _measured(groups)]
+    return [each for each in found if len(each.ends()) > 1]
+
+
+def _by_distance(
+    quality: QualityTable, groups: list[Group], rows: pd.DataFrame, metric: str, along: Along
+) -> ByDistance:
+    """One metric of the table's groups and all their rows."""
+    its = rows[rows["metric"] == f"{metric}_by_{along.name}"]
+    first = its.iloc[0]
+    unit = along.unit or ("steps" if quality.objective == "episodes" else "tokens")
+    return ByDistance(
+        metric=metric,
+        unit=str(first["unit"]),
+        higher_is_better=bool(first["higher_is_better"]),
+        along=along,
+        axis=_OWN_AXIS.get(metric, f"{along.axis} ({unit})"),
+        distance_unit=unit,
+        values={group.label: _of_all_seeds(group, metric, along) for group in groups},
+        references=_references(groups, metric, along),
+        counts_sources=all(isinstance(context, dict) and "sources" in context for context in its["context"]),
+    )
 
 
 def _measured(groups: Iterable[Group]) -> list[tuple[str, Along]]:
@@ -181,9 +190,9 @@ def by_distance_parts(quality: QualityTable, found: ByDistance) -> list[Part]:
         one = (Mean(reference[ends], None, 1) if ends in reference else None for ends in bins)
         lines.append((who, *(shown(mean, found.unit) for mean in one)))
     arrow = "↑" if found.higher_is_better else "↓"
-    corner = f"{found.metric} ({found.unit}) {arrow} by {found.along.name} ({found.distance_unit})"
+    corner = f"{found.words} ({found.unit}) {arrow} by {found.along.name} ({found.distance_unit})"
     return [
-        Heading(3, f"{quality.heading}: {found.metric} by {found.along.name}"),
+        Heading(3, f"{quality.heading}: {found.words} by {found.along.name}"),
         Table((corner, *(in_words(ends) for ends in bins)), tuple(lines)),
         Bullets(tuple(_reading(quality, found))),
     ]

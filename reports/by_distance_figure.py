@@ -46,10 +46,8 @@ def draw(quality: QualityTable, found: ByDistance, looks: Mapping[str, Look]) ->
     slanted: Any = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(names) > 6 else {}
     axes.set_xticks(list(names), names.values(), **slanted)
     axes.set_xlabel(found.axis)
-    axes.set_ylabel(
-        f"{found.metric.replace('_', ' ')} ({found.unit}), {'higher' if found.higher_is_better else 'lower'} is better"
-    )
-    title(axes, f"{quality.heading}: {found.metric.replace('_', ' ')} by {found.along.name}")
+    axes.set_ylabel(f"{found.words} ({found.unit}), {'higher' if found.higher_is_better else 'lower'} is better")
+    title(axes, f"{quality.heading}: {found.words} by {found.along.name}")
     bands = any(len(values) > 1 for points in found.values.values() for values in points.values())
     legend(drawn, axes, title="mean; band: range over seeds" if bands else "")
     return drawn
@@ -57,7 +55,7 @@ def draw(quality: QualityTable, found: ByDistance, looks: Mapping[str, Look]) ->
 
 def alt(quality: QualityTable, found: ByDistance) -> str:
     """What the figure shows."""
-    return f"{quality.heading}: {found.metric} against {found.axis}, one line per method"
+    return f"{quality.heading}: {found.words} against {found.axis}, one line per method"
 
 
 def _middle(ends: Ends, found: ByDistance) -> float:

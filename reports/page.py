@@ -73,8 +73,7 @@ def page(
         efficiency = efficiency_table(quality)
         if efficiency is not None:
             parts += [Heading(3, f"{quality.heading}: time and memory"), *efficiency_parts(efficiency)]
-        distances = by_distance(quality)
-        if distances is not None:
+        for distances in by_distance(quality):
             parts += by_distance_parts(quality, distances)
         parts += drawn
     return [*parts, *contexts, *_not_ok(table), *_damaged(table), *_origin(table)]

@@ -127,14 +127,12 @@ def figure(study: Path, of: Any) -> tuple[QualityTable, Figure]:
 
 
 def distances(quality: QualityTable, look: Any) -> Figure:
-    found = by_distance(quality)
-    assert found is not None
+    (found,) = by_distance(quality)
     return by_distance_figure.draw(quality, found, look)
 
 
 def alt_of(quality: QualityTable) -> str:
-    found = by_distance(quality)
-    assert found is not None
+    (found,) = by_distance(quality)
     return by_distance_figure.alt(quality, found)
 
 
@@ -239,7 +237,7 @@ def test_a_table_has_each_distance_with_its_interval_and_says_how_far_four_block
 
 def test_a_table_without_distances_has_no_such_figure(tmp_path: Path) -> None:
     (quality,) = quality_tables(load(stored.study(tmp_path / "s", [stored.Stored(stored.spec("transformer_xl"), 2.5)])))
-    assert by_distance(quality) is None
+    assert by_distance(quality) == []
 
 
 def test_curves_of_agents_are_of_success_and_reward_by_episodes(tmp_path: Path) -> None:
@@ -311,8 +309,7 @@ def test_a_bin_that_one_seed_has_too_few_answers_in_is_left_out(tmp_path: Path) 
         spec = stored.spec("transformer_xl", seed, task="object_collision")
         results.append(stored.Stored(spec, 50.0, scores=tuple(scores)))
     (quality,) = quality_tables(load(stored.study(tmp_path / "s", results)))
-    found = by_distance(quality)
-    assert found is not None
+    (found,) = by_distance(quality)
     assert found.ends() == [(2, 3), (4, 7)]
     assert {len(values) for values in found.values["Transformer-XL"].values()} == {3}
 
