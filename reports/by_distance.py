@@ -21,8 +21,13 @@ from reports.statistics import FEWEST, Mean, mean_interval
 
 _FEWEST = 30
 """Answers at a distance, of one seed, below which a value would be luck; about different places, if results say so."""
-_OWN_AXIS: Mapping[str, str] = {"second_tries": "steps from the mistake to being back in the room"}
-"""By metric, what is measured instead of the way back to what must be remembered: what the agent makes of it."""
+_OWN_AXIS: Mapping[str, str] = {
+    "second_tries": "steps from the mistake to being back in the room",
+    "accuracy_after": "distance ahead to what it depends on (tokens)",
+}
+"""By metric, what is measured instead of the way back to what must be remembered."""
+_OWN_DOING = ("second_tries",)
+"""Metrics of which an agent's ways decide how often it meets a distance."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,7 @@ def _reading(quality: QualityTable, found: ByDistance) -> list[str]:
         f"By {found.axis}. A bin in which a seed has fewer than {_FEWEST} answers"
         f"{', those about the same place counted once,' if found.counts_sources else ''} is left out for all seeds."
     ]
-    if found.metric in _OWN_AXIS:
+    if found.metric in _OWN_DOING:
         sentences.append(
             "An agent that takes longer ways is back later: how often it meets a distance is its own doing."
         )

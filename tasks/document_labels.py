@@ -120,12 +120,13 @@ class Labels(Answers):
     def scores(self) -> list[Score]:
         distance, kind, right = self.tokens()
         sides = [("before", kind == BEFORE), ("after", kind == AFTER)]
-        by_distance = [
-            score
-            for side, on_it in sides
-            for score in self.by_distance(f"accuracy_{side}_by_distance", distance[on_it], right[on_it])
-        ]
-        chance = replace(self.share("accuracy_chance", right), value=100 / self.classes)
+        blind = 100 / self.classes
+        by_distance = []
+        for side, on_it in sides:
+            known = list(self.by_distance(f"accuracy_{side}_by_distance", distance[on_it], right[on_it]))
+            metric = f"accuracy_{side}_chance_by_distance"
+            by_distance += [*known, *(replace(score, metric=metric, value=blind) for score in known)]
+        chance = replace(self.share("accuracy_chance", right), value=blind)
         return [
             self.share("accuracy", right),
             *(self.share(f"accuracy_{side}", right[on_it]) for side, on_it in sides),

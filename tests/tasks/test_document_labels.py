@@ -93,7 +93,10 @@ def test_scores_tell_sides_and_distances_apart() -> None:
     assert scores["accuracy_before", None].value == 100
     assert scores["accuracy_after", None].value == 0
     assert scores["accuracy_chance", None].value == pytest.approx(100 / 3)
-    distances = [score for (metric, _), score in scores.items() if metric.endswith("_by_distance")]
+    by_distance = {place: score for place, score in scores.items() if place[0].endswith("_by_distance")}
+    blind = [score.value for (metric, _), score in by_distance.items() if "_chance_" in metric]
+    assert blind == [pytest.approx(100 / 3)] * (len(by_distance) // 2)
+    distances = [score for (metric, _), score in by_distance.items() if "_chance_" not in metric]
     assert sum(score.n for score in distances) == int(scored.sum())
     assert {score.value for score in distances} == {0.0, 100.0}
 
