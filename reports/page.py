@@ -168,6 +168,7 @@ def lines_frame(tables: Sequence[QualityTable]) -> pd.DataFrame:
                     "slots_alive": line.slots_alive,
                     "slots_allocated": line.slots_allocated,
                     "state_bytes": line.state_bytes,
+                    "flops_per_token": line.flops_per_token,
                     "mean_span_tokens": line.mean_span,
                     "parameters": line.parameters,
                 }

@@ -37,6 +37,8 @@ class Line:
     slots_alive: float | None
     slots_allocated: float | None
     state_bytes: float | None
+    flops_per_token: float | None
+    """Of all layers' forward pass, by the formula of the method's card."""
     mean_span: float | None
     solved: int | None
     """Seeds whose score counts as having solved the task; None where none has a score or the task does not say."""
@@ -137,6 +139,7 @@ def _line(
         slots_alive=_value(group, "slots_alive"),
         slots_allocated=_value(group, "slots_allocated"),
         state_bytes=_value(group, "state_bytes"),
+        flops_per_token=_value(group, "flops_per_token"),
         mean_span=_value(group, "mean_span"),
         solved=None if solved_at is None or not scores else sum(score >= solved_at for score in scores.values()),
         further={name: found for name in further if (found := _mean(group.values(name, split)))},
@@ -175,6 +178,7 @@ def size_flag(line: Line, quality: QualityTable) -> str:
 def quality_part(quality: QualityTable) -> Table:
     """The table as it is shown."""
     arrow = "↑" if quality.higher_is_better else "↓"
+    costed = any(line.flops_per_token is not None for line in quality.lines)
     header = [
         "method",
         f"{quality.split} {quality.metric} ({quality.unit}) {arrow}",
@@ -184,6 +188,7 @@ def quality_part(quality: QualityTable) -> Table:
         "alive / allocated (slots/stream)",
         "state (kB/stream)",
         "mean span (tokens)",
+        *(["cost (kFLOP/token)"] if costed else []),
         "parameters",
     ]
     compared = any(line.difference is not None for line in quality.lines)
@@ -202,6 +207,7 @@ def quality_part(quality: QualityTable) -> Table:
             f"{number(line.slots_alive, 1)} / {number(line.slots_allocated, 1)}",
             number(None if line.state_bytes is None else line.state_bytes / 1000, 1),
             number(line.mean_span, 1),
+            *([number(None if line.flops_per_token is None else line.flops_per_token / 1000, 0)] if costed else []),
             number(line.parameters, 0),
         ]
         if compared:

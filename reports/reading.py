@@ -48,6 +48,12 @@ def reading(quality: QualityTable) -> Bullets:
         f"Slots: memory per layer and stream {when}, mean over layers and the test split; alive may still be "
         "seen by a later query, allocated take space. State: bytes that one layer carries per stream."
     )
+    if any(line.flops_per_token is not None for line in quality.lines):
+        lines.append(
+            "Cost: floating-point operations per token of all layers in a forward pass (a product and its sum are two), "
+            "from the formula in the method's card, with the slots allocated; what the equations ask for, whatever the "
+            "impl skips. Encoder and head are not in it."
+        )
     if any(size_flag(line, quality) for line in quality.lines):
         usual = f"{quality.baseline.label}'s" if quality.baseline else "the median"
         lines.append(f"Parameters: a model that is more than {TOLERANCE:.0%} from {usual} has that beside its name.")
