@@ -50,9 +50,9 @@ def reading(quality: QualityTable) -> Bullets:
     )
     if any(line.flops_per_token is not None for line in quality.lines):
         lines.append(
-            "Cost: floating-point operations per token of all layers in a forward pass (a product and its sum are two), "
-            "from the formula in the method's card, with the slots allocated; what the equations ask for, whatever the "
-            "impl skips. Encoder and head are not in it."
+            "Cost: floating-point operations per token of all layers in a forward pass (a product and its sum are "
+            "two), by the formula in the method's card: those of the impl reference with the slots allocated, whatever "
+            "another impl skips. Encoder and head are not in it."
         )
     if any(size_flag(line, quality) for line in quality.lines):
         usual = f"{quality.baseline.label}'s" if quality.baseline else "the median"
