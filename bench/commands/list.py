@@ -39,8 +39,13 @@ def run(args: argparse.Namespace) -> int:
                 ],
             ),
             (
-                "cost per token of a layer (FLOPs, forward), and numbers that it carries per stream",
-                [(f"{name}:", line) for name, card in methods.items() for line in _formulas(card)],
+                "cost per token of a layer (FLOPs, forward) and state (numbers per stream); E width, H heads, D head "
+                "width, T block length, S slots allocated, B rows",
+                [
+                    (f"{name}:" if number == 0 else "", line)
+                    for name, card in methods.items()
+                    for number, line in enumerate(_formulas(card))
+                ],
             ),
             ("presets", [(name, presets.about(name)) for name in presets.names()]),
         ]
