@@ -169,7 +169,8 @@ class Method(Mixer):
         assert isinstance(context.shared, LearnedPositions)
         n, inside = query.shape[2], time.shape[1] - self.count
         position = torch.cat(
-            [self.position_terms(query, time, context), position_scores(query, context.shared.p, inside)], dim=-1
+            [self.position_terms(query, time, self.count, context), position_scores(query, context.shared.p, inside)],
+            dim=-1,
         )
         score = (query @ key.permute(0, 2, 3, 1) + position) / query.shape[-1] ** 0.5 + level.mT[:, :, None]
         seen = functional.pad(distances(n, inside, query.device) >= 1, (self.count, 0), value=True)
@@ -177,11 +178,11 @@ class Method(Mixer):
         y: Tensor = self.dropout(weight) @ value.transpose(1, 2)
         return y
 
-    def position_terms(self, query: Tensor, time: Tensor, context: Context) -> Tensor:
-        """Position terms [B, H, n, m] of the queries [B, H, n, D] and the slots of each head's memory."""
+    def position_terms(self, query: Tensor, time: Tensor, near: int, context: Context) -> Tensor:
+        """Position terms [B, H, n, near] of the queries [B, H, n, D] and the newest slots of each head's memory."""
         assert isinstance(context.shared, LearnedPositions)
         now = time[:, time.shape[1] - query.shape[2] :, 0]  # [B, n]
-        away = now[:, None, :, None] - time[:, : self.count].mT[:, :, None]  # [B, H, n, m]
+        away = now[:, None, :, None] - time[:, self.count - near : self.count].mT[:, :, None]  # [B, H, n, near]
         return lookup(query @ context.shared.p, away)
 
     def next_state(self, slots: LayerState, level: Tensor, state: LayerState) -> LayerState:
@@ -212,7 +213,7 @@ class Fast(Method):
         assert isinstance(context.shared, LearnedPositions)
         batch, heads, n, width = query.shape
         inside, near = time.shape[1] - self.count, min(self.count, self.sizes.block_length)
-        terms = self.position_terms(query, time, context)[..., -near:] / width**0.5
+        terms = self.position_terms(query, time, near, context) / width**0.5
         memory = Band(lag=0, size=self.count, behind=inside, rate=self.sizes.block_length + 1)
         lanes = [Lane(slice(0, 1), (memory, Band(lag=n, size=inside)))]
         positions = [None, context.shared.p]

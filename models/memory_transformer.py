@@ -51,9 +51,9 @@ CARD = {
     "colour": "#009E73",
     "marker": "*",
     "cost": "8 * E * H * D + 4 * E * H * D * m / T + 4 * H * D * (m + T) + 4 * H * D * T",
-    "state": "m * (E + 2) + 2",
+    "state": "0 if memory == 'none' else m * (E + 2) + 2",
     "symbols": {
-        "m": "slots",
+        "m": "min(slots, T) if memory == 'none' else slots",
     },
 }
 
@@ -110,12 +110,16 @@ class Method(Mixer):
 
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()
-        self.settings, self.sizes, self.count = settings, sizes, settings.slots
+        self.settings, self.sizes = settings, sizes
+        self.count = settings.slots if settings.memory != "none" else min(settings.slots, sizes.block_length)
         self.readings = 2 if settings.reading == "two_pass" else 1
         self.project = Heads(sizes)
         self.importance = nn.Linear(sizes.width, 1, bias=False)  # w
         # log f: at first what is m steps old has lost 1.
         self.fade = nn.Parameter(torch.tensor(-math.log(self.count))) if settings.fading == "learned" else None
+        if settings.memory == "random":
+            self.seed: Tensor
+            self.register_buffer("seed", torch.randint(2**31, (1, 1)))
         self.dropout = nn.Dropout(sizes.dropout)
 
     @classmethod
@@ -124,19 +128,24 @@ class Method(Mixer):
         return LearnedPositions(sizes.head_dim, sizes.block_length, settings.position_scale)
 
     def init_state(self, batch: int) -> LayerState:
+        if self.settings.memory == "none":
+            return {"open": self.zeros(batch, 0, self.sizes.width)}
+        return {**self.beginning(batch), "open": self.zeros(batch, 0, self.sizes.width)}
+
+    def beginning(self, batch: int) -> LayerState:
+        """The zero vectors that memory begins with, at the beginning of time."""
         before = torch.arange(-self.count, 0, device=self.importance.weight.device)
         return {
             "memory": self.zeros(batch, self.count, self.sizes.width),
             "time": self.zeros(batch, self.count, dtype=torch.long) + before,
             "read": self.zeros(batch, self.count, dtype=torch.bool),
-            "open": self.zeros(batch, 0, self.sizes.width),
             "clock": self.zeros(batch, 1, dtype=torch.long),
             "finished": self.zeros(batch, 1, dtype=torch.bool),
         }
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
-        slots = self.count + state["open"].shape[1]
-        return torch.full((state["memory"].shape[0],), slots), slots
+        slots = state["open"].shape[1] + (state["memory"].shape[1] if "memory" in state else 0)
+        return torch.full((state["open"].shape[0],), slots), slots
 
     def horizon(self) -> int:
         return 0 if self.settings.memory == "none" else self.count
@@ -145,6 +154,9 @@ class Method(Mixer):
         begun, n = state["open"].shape[1], x.shape[1]
         if begun + n > self.sizes.block_length:  # the piece runs over the end of the open block
             return self.in_two(self.sizes.block_length - begun, x, state, context)
+        forgets = self.settings.memory == "none"
+        if forgets:
+            state = {**state, **self.beginning(x.shape[0])}
         older, block = context.norm(torch.cat([state["memory"], state["open"]], dim=1)), context.norm(x)
         now = state["clock"] + torch.arange(begun + n, device=x.device)  # [B, o + n]
         time = torch.cat([state["time"], now], dim=1)  # [B, m + o + n]
@@ -153,9 +165,12 @@ class Method(Mixer):
             level = level + self.fade.exp() * (time - state["clock"])
         y, caches = self.read(older, block, level, time, state, context)
         slots = {"memory": torch.cat([state["memory"], state["open"], x.detach()], dim=1), **caches}
+        opened = slots["memory"][:, self.count :] if begun + n < self.sizes.block_length else state["open"][:, :0]
+        if forgets:
+            return Mixed(y, {"open": opened})
         if begun + n < self.sizes.block_length:
-            return Mixed(y, {**state, "open": slots["memory"][:, self.count :], **caches})
-        return Mixed(y, self.next_state(slots, level.detach(), time, state))
+            return Mixed(y, {**state, "open": opened, **caches})
+        return Mixed(y, self.next_state(slots, level.detach(), time, state, context))
 
     def importance_of(self, h: Tensor) -> Tensor:
         """s of (in pre-norm: normalised) hidden states [B, S, E], as [B, S]."""
@@ -177,20 +192,25 @@ class Method(Mixer):
         n, inside = block.shape[1], time.shape[1] - self.count  # tokens of the open block, these included
         query, key, value = self.project(torch.cat([older, block], dim=1), n)
         position = torch.cat(
-            [self.position_terms(query, time, context), position_scores(query, context.shared.p, inside)], dim=-1
+            [self.position_terms(query, time, self.count, context), position_scores(query, context.shared.p, inside)],
+            dim=-1,
         )
         score = (query @ key.mT + position) / query.shape[-1] ** 0.5 + level[:, None, None]  # [B, H, n, m + o + n]
         seen = functional.pad(distances(n, inside, block.device) >= 1, (self.count, 0), value=True)
         weight = score.masked_fill(~seen, -torch.inf).softmax(-1)
         return self.project.merge(self.dropout(weight) @ value), {}
 
-    def position_terms(self, query: Tensor, time: Tensor, context: Context) -> Tensor:
-        """Position terms [B, H, n, m] of the queries [B, H, n, D] and the slots of memory."""
+    def position_terms(self, query: Tensor, time: Tensor, near: int, context: Context) -> Tensor:
+        """Position terms [B, H, n, near] of the queries [B, H, n, D] and the newest slots of memory."""
         assert isinstance(context.shared, LearnedPositions)
-        away = time[:, time.shape[1] - query.shape[2] :, None] - time[:, None, : self.count]  # [B, n, m]
+        away = (
+            time[:, time.shape[1] - query.shape[2] :, None] - time[:, None, self.count - near : self.count]
+        )  # [B, n, near]
         return lookup(query @ context.shared.p, away[:, None])
 
-    def next_state(self, slots: LayerState, level: Tensor, time: Tensor, state: LayerState) -> LayerState:
+    def next_state(
+        self, slots: LayerState, level: Tensor, time: Tensor, state: LayerState, context: Context
+    ) -> LayerState:
         """The state after a block.
 
         Args:
@@ -198,11 +218,14 @@ class Method(Mixer):
             level: what they are worth [B, m + T].
             time: when they were read.
         """
-        if self.settings.memory == "none":
-            return self.init_state(level.shape[0])
         clock, length = state["clock"], self.sizes.block_length
         slots = {**slots, "time": time, "read": functional.pad(state["read"], (0, length), value=True)}
-        worth = {"importance": level, "recent": time, "random": scrambled(time, clock)}[self.settings.memory]
+        worth = level
+        if self.settings.memory == "recent":
+            worth = time
+        elif self.settings.memory == "random":  # of what was read too, so that rows and documents differ
+            said = (slots["memory"].sum(-1) * 4096).round().long()
+            worth = scrambled(said, time, clock, self.seed + context.layer)
         least = -torch.inf if worth.is_floating_point() else torch.iinfo(worth.dtype).min
         chosen = greatest(worth.masked_fill(~slots["read"], least), self.count)  # [B, m]
         chosen = torch.where(state["finished"], torch.arange(self.count, device=clock.device), chosen)
@@ -213,9 +236,12 @@ class Method(Mixer):
         return {**state, **kept, "open": state["open"][:, :0], "clock": clock + length}
 
     def again(self, state: LayerState) -> LayerState:
+        if state["open"].shape[1]:
+            raise ValueError("a document that is read again must end with a block: what is open is in no memory yet")
+        if self.settings.memory == "none":
+            return state
         return {
             **state,
-            "open": state["open"][:, :0],
             "clock": torch.zeros_like(state["clock"]),
             "finished": torch.ones_like(state["finished"]),
         }
@@ -228,9 +254,11 @@ class Fast(Method):
         self, older: Tensor, block: Tensor, level: Tensor, time: Tensor, state: LayerState, context: Context
     ) -> tuple[Tensor, LayerState]:
         assert isinstance(context.shared, LearnedPositions)
-        n, inside, near = block.shape[1], time.shape[1] - self.count, min(self.count, self.sizes.block_length)
+        n, inside = block.shape[1], time.shape[1] - self.count
+        # The slots that may have positions: those of the last T distances; in a second reading any.
+        near = self.count if self.readings == 2 else min(self.count, self.sizes.block_length)
         query = self.project.split(self.project.query(block))
-        terms = self.position_terms(query, time, context)[..., -near:] / query.shape[-1] ** 0.5
+        terms = self.position_terms(query, time, near, context) / query.shape[-1] ** 0.5
         memory = Band(lag=0, size=self.count, behind=inside, rate=self.sizes.block_length + 1)
         lanes = [Lane(slice(0, self.project.heads), (memory, Band(lag=n, size=inside)))]
         positions = [None, context.shared.p]

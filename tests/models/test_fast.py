@@ -170,6 +170,7 @@ LONG: dict[str, dict[str, Any]] = {
     "adaptive_span": {"max_span": 800, "initial_ratio": 1.0},
     "compressive": {"memory_length": 400, "compress_size": 4400, "rate": 11},
     "expire_span": {"max_span": 800, "initial_fraction": 0.99},
+    "memory_transformer": {"slots": 800},
 }
 
 
@@ -203,6 +204,8 @@ DROPPING: list[tuple[str, dict[str, Any]]] = [
     ("adaptive_span", {"max_span": 15, "ramp": 5, "initial_ratio": 0.4}),
     ("compressive", {"memory_length": 11, "compress_size": 22, "rate": 11}),
     ("expire_span", {"max_span": 15, "ramp": 5, "initial_fraction": 0.5}),
+    ("memory_transformer", {"slots": 15}),
+    ("importance_sparse", {"slots": 15}),
 ]
 
 
@@ -300,3 +303,49 @@ def test_memory_is_projected_once_where_caches_are_carried(
     if settings.get("memory") != "none":
         assert projected == [2] * 6, "one token of two rows, keys and values, three times"
     assert model.memory(state)["cache_bytes"] > 0 or settings.get("memory") == "none"
+
+
+@pytest.mark.parametrize("pre_norm", [False, True], ids=["post", "pre"])
+@pytest.mark.parametrize("memory", ["importance", "recent", "random", "none"])
+@pytest.mark.parametrize("slots", [5, T, 3 * T, 8 * T])
+def test_a_second_reading_is_that_of_the_reference_in_pieces_and_with_caches(
+    slots: int, memory: str, pre_norm: bool
+) -> None:
+    reference, fast = pair(
+        "memory_transformer", {"slots": slots, "reading": "two_pass", "memory": memory}, pre_norm=pre_norm
+    )
+    tokens = torch.randint(toy.VOCABULARY, (2, 5 * T))
+    found = []
+    for model in (reference, fast):
+        outputs, total = read_again(model, tokens, [T] * 5)
+        slopes = torch.autograd.grad(total, list(model.parameters()), allow_unused=True, materialize_grads=True)
+        found.append([outputs, *slopes])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-8)
+    for model in (reference, fast):
+        for sizes in ([T] * 5, [1] * (5 * T), [7, 4] * 5):
+            with torch.no_grad():
+                again, _ = read_again(model.eval(), tokens, sizes, caching=True)
+            torch.testing.assert_close(again, found[0][0].detach(), rtol=0, atol=1e-9)
+
+
+def read_again(model: Backbone, tokens: Tensor, sizes: list[int], caching: bool = False) -> tuple[Tensor, Tensor]:
+    """Logits of a document's second reading, in pieces, and a number that depends on them all."""
+    with torch.no_grad():
+        _, state = toy.read(model, tokens, caching=caching and not model.training)
+    state, outputs, begin = model.again(state), [], 0
+    for size in sizes:
+        output = model(tokens[:, begin : begin + size], state, caching=caching)
+        outputs.append(output.y)
+        state, begin = output.state, begin + size
+    found = torch.cat(outputs, dim=1)
+    weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=found.dtype)
+    return found, (found * weights).sum()
+
+
+def test_a_document_that_ends_within_a_block_is_not_read_again() -> None:
+    _, model = pair("memory_transformer", {"slots": 5, "reading": "two_pass"})
+    with torch.no_grad():
+        _, state = toy.read(model, torch.randint(toy.VOCABULARY, (2, T + 1)))
+    with pytest.raises(ValueError, match="end with a block"):
+        model.again(state)

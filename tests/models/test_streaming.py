@@ -35,6 +35,7 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"slots": 15, "memory": "recent"},
         {"slots": 15, "memory": "random"},
         {"slots": 15, "memory": "none"},
+        {"slots": 5, "memory": "none"},
     ],
     "importance_sparse": [{"slots": 7}, {"slots": 20}, {"slots": 15, "fading": "learned"}],
     "performer": [{"features": 9}, {"kernel": "relu", "positions": "none"}],
