@@ -165,9 +165,8 @@ class Method(Mixer):
             return self.in_two(room, x, state, context)
         n, begun = x.shape[1], state["open"].shape[1]
         compressed = torch.cat([state["compressed"], self.compress(state)], dim=1)
-        y, caches = self.mix(compressed, state, x, context)
+        y, caches, given = self.mix(compressed, state, x, context)
         loss = self.compression_loss(state["recent"][:, : self.block_length], x, context)
-        given = self.given(compressed, state, x, context) if self.counts else {}
         if begun + n < self.block_length:
             stays = {**state, "open": torch.cat([state["open"], x.detach()], dim=1), **given}
             return Mixed(y, {**stays, **caches}, aux_loss=loss)
@@ -199,39 +198,42 @@ class Method(Mixer):
             read.append(content_attention(query, self.project.split(key), self.project.split(value)))
         return functional.mse_loss(read[1], read[0]) * (x.shape[1] / self.block_length)
 
-    @torch.no_grad()
-    def given(self, compressed: Tensor, state: LayerState, x: Tensor, context: Context) -> LayerState:
-        """`using` [B, L + o + n], with the weight that the queries of x give."""
-        weight = self.weights(compressed, state, x, context)[0][..., compressed.shape[1] :]  # [B, H, n, L + o + n]
-        return {"using": functional.pad(state["using"], (0, x.shape[1])) + weight.mean(1).sum(1)}
-
     def next_caches(self, caches: LayerState, after: LayerState, context: Context) -> LayerState:
         """The caches of the next open block, from those of the last."""
         return {}
 
-    def mix(self, compressed: Tensor, state: LayerState, x: Tensor, context: Context) -> tuple[Tensor, LayerState]:
+    def mix(
+        self, compressed: Tensor, state: LayerState, x: Tensor, context: Context
+    ) -> tuple[Tensor, LayerState, LayerState]:
         """What x [B, n, E], the next of the open block, reads of compressed slots [B, C + T / c, E] and the state.
 
-        And caches of all of them, where they are wanted.
+        And caches of all of them, where they are wanted; and `using` with the weight that x gives, where it is counted.
         """
-        weight, value = self.weights(compressed, state, x, context)
-        return self.project.merge(self.dropout(weight) @ value), {}
-
-    def weights(self, compressed: Tensor, state: LayerState, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """Attention weights [B, H, n, C + T / c + L + o + n] and the values that they belong to."""
-        assert isinstance(context.shared, LearnedPositions)
-        n, begun, slots = x.shape[1], state["open"].shape[1], compressed.shape[1]
+        n, slots = x.shape[1], compressed.shape[1]
         keys = context.norm(torch.cat([compressed, state["recent"], state["open"], x], dim=1))
         query, key, value = self.project(keys, n)
+        weight = self.weights(query, key, state["open"].shape[1], slots, context)
+        given = {"using": self.used(state, weight, slots)} if self.counts else {}
+        return self.project.merge(self.dropout(weight) @ value), {}, given
 
-        score = query @ key.mT + self.positions(query, context.shared.p, begun, keys.shape[1])
-        group = (begun + torch.arange(n, device=x.device)) // self.rate  # [n]
-        offset = torch.arange(slots, device=x.device) - group[:, None]  # [n, C + T / c]
-        distance = distances(n, keys.shape[1] - slots, x.device)  # [n, L + o + n]
+    def used(self, state: LayerState, weight: Tensor, slots: int) -> Tensor:
+        """`using` [B, L + o + n] after queries that gave weights [B, H, n, slots + L + o + n]."""
+        given = weight.detach()[..., slots:].mean(1).sum(1)
+        return functional.pad(state["using"], (0, weight.shape[2])) + given
+
+    def weights(self, query: Tensor, key: Tensor, begun: int, slots: int, context: Context) -> Tensor:
+        """Attention weights [B, H, n, S] of queries [B, H, n, D] and keys [B, H, S, D], `slots` of them compressed."""
+        assert isinstance(context.shared, LearnedPositions)
+        n, keys = query.shape[2], key.shape[2]
+        score = query @ key.mT + self.positions(query, context.shared.p, begun, keys)
+        group = (begun + torch.arange(n, device=query.device)) // self.rate  # [n]
+        offset = torch.arange(slots, device=query.device) - group[:, None]  # [n, slots]
+        distance = distances(n, keys - slots, query.device)  # [n, L + o + n]
         seen = torch.cat(
             [(offset >= 0) & (offset <= self.compressed), (distance >= 1) & (distance <= self.recent)], dim=1
         )
-        return (score / query.shape[-1] ** 0.5).masked_fill(~seen, -torch.inf).softmax(-1), value
+        weight: Tensor = (score / query.shape[-1] ** 0.5).masked_fill(~seen, -torch.inf).softmax(-1)
+        return weight
 
     def positions(self, query: Tensor, p: Tensor, begun: int, keys: int) -> Tensor:
         """Position terms [B, H, n, keys]: slot j and group g have column j - g of p, the L positions its last L."""
@@ -249,7 +251,9 @@ class Method(Mixer):
 class Fast(Method):
     """The same without stored scores."""
 
-    def mix(self, compressed: Tensor, state: LayerState, x: Tensor, context: Context) -> tuple[Tensor, LayerState]:
+    def mix(
+        self, compressed: Tensor, state: LayerState, x: Tensor, context: Context
+    ) -> tuple[Tensor, LayerState, LayerState]:
         assert isinstance(context.shared, LearnedPositions)
         n, begun, block = x.shape[1], state["open"].shape[1], context.norm(x)
         slots, read = compressed.shape[1], self.recent + begun + n
@@ -268,21 +272,37 @@ class Fast(Method):
         if context.caching:
             key, value = self.project.grown(state, memory, block, context)
             y = self.project.attend_projected(block, key, value, lanes, positions)
-            return y, {"cache_key": key, "cache_value": value}
+            given = {"using": self.counted(block, key, state, slots, context)} if self.counts else {}
+            return y, {"cache_key": key, "cache_value": value}, given
         sources = [*(context.norm(part) for part in memory), block]
         dropout = self.dropout.p if self.training else 0.0
-        return self.project.attend(block, sources, lanes, positions, dropout=dropout), {}
+        y = self.project.attend(block, sources, lanes, positions, dropout=dropout)
+        given = {"using": self.counted(block, sources, state, slots, context)} if self.counts else {}
+        return y, {}, given
 
     @torch.no_grad()
-    def given(self, compressed: Tensor, state: LayerState, x: Tensor, context: Context) -> LayerState:
-        parts = []  # some rows at a time, so that few weights are there at once
-        columns = compressed.shape[1] + state["recent"].shape[1] + state["open"].shape[1] + x.shape[1]
-        rows = max(1, TILE // (self.project.heads * x.shape[1] * columns))
-        for begin in range(0, x.shape[0], rows):
-            part = slice(begin, begin + rows)
-            own = {name: tensor[part] for name, tensor in state.items()}
-            parts.append(super().given(compressed[part], own, x[part], context)["using"])
-        return {"using": torch.cat(parts)}
+    def counted(
+        self, block: Tensor, keys: Tensor | list[Tensor], state: LayerState, slots: int, context: Context
+    ) -> Tensor:
+        """`using` after the (normalised) block [B, n, E], whose weights are computed for some rows at a time.
+
+        Args:
+            keys: of all slots [B, S, H * D]; or the normalised states that they are projected from, in parts.
+        """
+        begun, n = state["open"].shape[1], block.shape[1]
+        columns = slots + self.recent + begun + n
+        rows, parts = max(1, TILE // (self.project.heads * n * columns)), []
+        for first in range(0, block.shape[0], rows):
+            part = slice(first, first + rows)
+            query = self.project.split(self.project.query(block[part]))
+            own = (
+                keys[part]
+                if isinstance(keys, Tensor)
+                else torch.cat([project(states[part], self.project.key.weight) for states in keys], dim=1)
+            )
+            weight = self.weights(query, self.project.split(own), begun, slots, context)
+            parts.append(self.used({"using": state["using"][part]}, weight, slots))
+        return torch.cat(parts)
 
     def next_caches(self, caches: LayerState, after: LayerState, context: Context) -> LayerState:
         if not caches:
