@@ -1,11 +1,13 @@
 """Performer: softmax attention by random features, with sums for a memory (Choromanski et al. 2021, 2009.14794).
 
-    phi(x)_r = (exp(w_r . x - |x|^2 / 2) + 1e-4) / sqrt(m),    q, k divided by D^(1/4)            (FAVOR+)
+    phi(k)_r = (exp(w_r . k - |k|^2 / 2) + 1e-4) / sqrt(m),    q, k divided by D^(1/4)            (FAVOR+)
+    phi(q)_r = (exp(w_r . q - max_s w_s . q) + 1e-4) / sqrt(m)
     y_t = phi(q_t)^T S_{t-1} / (phi(q_t) . z_{t-1}),    S_t = S_{t-1} + phi(k_t) v_t^T,    z_t = z_{t-1} + phi(k_t)
 
 The w_r are rows of random orthogonal matrices, each as long as a Gaussian vector of its own, so that phi(q) . phi(k) is
 exp(q . k / sqrt(D)) on average. They are drawn anew every `redraw_every` training steps, and sums over other features
-begin anew. Nothing is subtracted in the exponent, as a maximum over keys would tell of later ones. `positions: rotary`
+begin anew. A factor of phi(q) cancels in y, so a query's largest feature is 1 + 1e-4, and the 1e-4 is small beside it.
+Of keys nothing is subtracted: a maximum over them would tell of later ones. `positions: rotary`
 turns q and k before phi by their time in the stream (Su et al. 2021, 2104.09864): the published model's absolute
 positions do not exist in an endless stream, and without any it does not know what came first.
 
@@ -126,13 +128,13 @@ class Method(Mixer):
     def horizon(self) -> int:
         return 1
 
-    def phi(self, x: Tensor) -> Tensor:
-        """Features [..., m] of queries or keys [..., D]."""
+    def phi(self, x: Tensor, asks: bool) -> Tensor:
+        """Features [..., m] of queries (`asks`) or keys [..., D]."""
         along = x @ self.features.T
         if self.settings.kernel == "relu":
             return torch.relu(along) + 1e-3
-        squared = (x * x).sum(-1, keepdim=True)
-        features: Tensor = ((along - squared / 2).exp() + 1e-4) / self.count**0.5
+        less = along.amax(-1, keepdim=True) if asks else (x * x).sum(-1, keepdim=True) / 2
+        features: Tensor = ((along - less).exp() + 1e-4) / self.count**0.5
         return features
 
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
@@ -148,7 +150,8 @@ class Method(Mixer):
             mixed = []
             for begin in range(0, n, CHUNK):
                 part = slice(begin, begin + CHUNK)
-                asks, tells, told = self.phi(query[:, :, part]), self.phi(key[:, :, part]), value[:, :, part]
+                asks, tells = self.phi(query[:, :, part], asks=True), self.phi(key[:, :, part], asks=False)
+                told = value[:, :, part]
                 both = asks @ sums + (asks @ tells.mT).tril(-1) @ told  # [B, H, chunk, D + 1]
                 mixed.append(both[..., :-1] / both[..., -1:])
                 sums = sums + tells.mT @ told

@@ -47,10 +47,11 @@ def rotate(x: Tensor, time: int) -> Tensor:
     return torch.stack(first + second)
 
 
-def phi(x: Tensor, rows: Tensor, features: str) -> Tensor:
-    """Features [m] of one query or key x [D], already divided by D^(1/4); rows [m, D] are the w_r.
+def phi(x: Tensor, rows: Tensor, features: str, asks: bool = False) -> Tensor:
+    """Features [m] of one key or (`asks`) query x [D], already divided by D^(1/4); rows [m, D] are the w_r.
 
-    softmax: "phi(x)_r = (exp(w_r . x - |x|^2 / 2) + 1e-4) / sqrt(m)"
+    softmax: "phi(k)_r = (exp(w_r . k - |k|^2 / 2) + 1e-4) / sqrt(m)"
+             "phi(q)_r = (exp(w_r . q - max_s w_s . q) + 1e-4) / sqrt(m)"
     relu:    "phi(x)_r = [w_r . x]_+ + 1e-3"
     """
     count = rows.shape[0]
@@ -58,7 +59,8 @@ def phi(x: Tensor, rows: Tensor, features: str) -> Tensor:
     for r in range(count):
         product = torch.dot(rows[r], x)
         if features == "softmax":
-            values.append((torch.exp(product - torch.dot(x, x) / 2) + SOFTMAX_EPSILON) / math.sqrt(count))
+            less = torch.stack([torch.dot(row, x) for row in rows]).max() if asks else torch.dot(x, x) / 2
+            values.append((torch.exp(product - less) + SOFTMAX_EPSILON) / math.sqrt(count))
         elif features == "relu":
             values.append(torch.clamp(product, min=0.0) + RELU_EPSILON)
         else:
@@ -113,7 +115,7 @@ def performer(
                 if positions == "rotary":
                     q = rotate(q, time)
                     k = rotate(k, time)
-                phi_q = phi(q / scale, rows, features)
+                phi_q = phi(q / scale, rows, features, asks=True)
                 phi_k = phi(k / scale, rows, features)
 
                 numerator = torch.zeros(width, dtype=block.dtype)
@@ -228,8 +230,3 @@ def mlp_mixer(blocks: list[Tensor], weights: dict[str, Tensor], norm: Norm, *, T
         outputs.append(torch.stack(rows_out))
         raw = [state.detach() for state in raw]
     return outputs
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Smoke check
-# ---------------------------------------------------------------------------------------------------------------------
