@@ -19,6 +19,7 @@ from bench.settings import Given, Key, TrainerKeys, as_json, build, keys, locate
 from bench.spec import CellSpec, join_variant, split_expression
 from bench.task_data import identify
 from bench.wandb_export.settings import WandbSettings
+from models import cost
 from models.card import chosen_impl
 from models.errors import SettingsError
 from models.nearest import nearest
@@ -266,6 +267,7 @@ def _cell(
     with located(f"method.{method}", written, about):
         if hasattr(method_part.module, "check"):
             method_part.call("check", method_settings, common["backbone"], common["train"].block_length)
+    _check_formulas(method_part, method_settings, common["backbone"], common["train"])
     acts = task_part.card["objective"] == "episodes"
     if acts or hasattr(task_part.module, "check_horizon"):
         from models.backbone import horizon
@@ -317,6 +319,18 @@ def _place(method: str, key: str) -> tuple[str, str]:
 def _settings(part: Part, values: Mapping[str, Given]) -> Any:
     with blamed(part.section, "its Settings fail", part.file):
         return build(part.settings, part.section, values)
+
+
+def _check_formulas(part: Part, settings: Any, backbone: Any, train: Any) -> None:
+    """Raises SettingsError where a card's `cost` or `state` is no formula, before anything is trained."""
+    sizes = backbone.sizes(train.block_length)
+    named = {"E": sizes.width, "H": sizes.heads, "D": sizes.head_dim, "T": sizes.block_length, "F": sizes.feedforward}
+    named["B"] = train.evaluation_batch_size
+    for stated in (cost.flops_per_token, cost.state_numbers):
+        try:
+            stated(part.card, vars(settings), named, 1.0)
+        except cost.NotAFormula as error:
+            raise SettingsError("CARD", str(error), "models/cost.py says what a formula may have.") from error
 
 
 def _impl(

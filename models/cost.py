@@ -1,11 +1,12 @@
 """What a method's layer costs, as formulas that its CARD states: `list` prints them, cells count with them.
 
 A CARD may have `cost`, floating-point operations per token read (a product and its sum count two), and `state`, numbers
-carried per stream; of one layer, without what surrounds it, as the impl `reference` computes a full block in training.
+carried per stream; of one layer, without what surrounds it and without auxiliary losses, as the impl `reference`
+computes a full block. Products of matrices count, what is done element by element does not.
 They are arithmetic on
 
     E, H, D, T, F, B  width, heads, head width, block length, feed-forward width, rows that are read together
-    S                 slots of memory allocated, as measured
+    S                 slots of memory allocated, as measured (Adaptive-Span, which has a reserve, computes with fewer)
     other names       what `symbols` in the CARD says they are, in its order: arithmetic on fields of Settings
 
 where `a if b == c else d`, `a or b`, min, max, round and log may stand, as in ``"4 * E * H * D * (L + T) / T"`` with
@@ -78,7 +79,11 @@ def _value(node: ast.expr, names: Names) -> Any:
         case ast.Name(id=name) if name in names:
             return names[name]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_value(left, names), _value(right, names))
+            one, other = _value(left, names), _value(right, names)
+            try:
+                return _OPERATORS[type(op)](one, other)
+            except (TypeError, ZeroDivisionError) as error:
+                raise NotAFormula(f"{ast.unparse(node)!r} cannot be computed: {error}") from error
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
             return _FUNCTIONS[name](*(_value(one, names) for one in args))
         case ast.IfExp(test=test, body=body, orelse=orelse):
@@ -86,5 +91,6 @@ def _value(node: ast.expr, names: Names) -> Any:
         case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
             return _value(left, names) == _value(right, names)
         case ast.BoolOp(op=ast.Or(), values=values):
-            return next((found for one in values if (found := _value(one, names))), None)
+            found = [_value(one, names) for one in values]
+            return next((one for one in found if one), found[-1])
     raise NotAFormula(f"{ast.unparse(node)!r} is no arithmetic on {', '.join(sorted(names))}")

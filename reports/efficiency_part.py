@@ -77,6 +77,10 @@ def _reading(efficiency: EfficiencyTable, theirs: bool) -> Bullets:
         state = "with memory empty where an episode begins, all episodes until the horizon"
         step = "an episode of every world and learning from it in blocks: forward, backward, clip, optimiser"
         evaluated = "an episode of every world, acting alone"
+    elif efficiency.quality.objective == "documents":
+        state = "with memory empty where a document begins"
+        step = "a document of every row, read twice by methods that do so: forward, backward, clip, optimiser"
+        evaluated = "validation's next document of every row"
     else:
         state, step, evaluated = "with memory full", "forward, backward, clip, optimiser", "a validation block"
     said: list[Text] = [

@@ -83,9 +83,10 @@ def _curve(study: Path, group: Group, split: str, metric: str) -> Curve:
 
 
 def _per_step(group: Group, acts: bool) -> int:
-    """Episodes or tokens of a training step."""
+    """Episodes or tokens of a training step; a task of documents has their length among its settings."""
     train = group.spec["train"]
-    return int(train["batch_size"]) * (1 if acts else int(train["block_length"]))
+    read = group.spec["task_settings"].get("document_tokens", train["block_length"])
+    return int(train["batch_size"]) * (1 if acts else int(read))
 
 
 def _late(curve: Curve, group: Group) -> Curve:

@@ -27,6 +27,7 @@ _SCORED: Mapping[str, str] = {
     "object_collision": "questions",
     "long_copy": "symbols",
     "instruction": "answers",
+    "document_labels": "labels",
 }
 """By task, what is scored."""
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.backbone import Backbone
-from models.state import State
-from tasks.document_step import begin, blocks, read_document
+from tasks.document_step import labelled, read_document
 from tasks.randomness import derive, seed_generators, uniform
 from tasks.stream import StreamBatch, StreamTask
 from tasks.stream_module import StreamModule
@@ -41,16 +40,11 @@ class DocumentModule(StreamModule):
         self._stepped(batch.position, read.nats, batch.weights.sum(), read.statistics)
 
     def evaluate(self, batch: StreamBatch) -> dict[str, float]:
-        state: State | None = begin(self.model, batch, None, caching=True)
         named: dict[str, list[float]] = {}
-        for block in blocks(batch, self.model.sizes.block_length):
-            if state is None:
-                state = self.model.init_state(batch.reset.shape[0])
-            output = self.model(block.inputs, state, edit_spans=self.edit_spans, caching=True)
-            state = output.state
+        for block, output in labelled(self.model, batch, self.edit_spans):
             self.scorer.add(block, output.y, token_nll(output, block))
-            held = {**self.model.memory(state), **{name: float(value) for name, value in output.statistics.items()}}
-            for name, value in held.items():
+            statistics = {name: float(value) for name, value in output.statistics.items()}
+            for name, value in {**self.model.memory(output.state), **statistics}.items():
                 named.setdefault(name, []).append(value)
         return {
             name: max(values) if name.startswith("max_") else sum(values) / len(values)

@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from models.backbone import Backbone
+from models.backbone import Backbone, Output
 from models.state import State
 from tasks.stream import StreamBatch
 from tasks.stream_step import exact, read_block
+
+EditSpans = Callable[[int, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,37 @@ def blocks(document: StreamBatch, length: int) -> Iterator[StreamBatch]:
 
 
 @torch.no_grad()
-def begin(model: Backbone, document: StreamBatch, randomness: float | None, caching: bool = False) -> State | None:
+def begin(
+    model: Backbone,
+    document: StreamBatch,
+    randomness: float | None,
+    caching: bool = False,
+    edit_spans: EditSpans | None = None,
+) -> State | None:
     """The state that a document is labelled from: None for a fresh one, or what a first reading of all of it leaves."""
     if model.readings() == 1:
         return None
     state = model.init_state(document.reset.shape[0])
     for block in blocks(document, model.sizes.block_length):
-        state = model(block.inputs, state, randomness, caching=caching).state
+        state = model(block.inputs, state, randomness, edit_spans, caching).state
     return model.again(state)
+
+
+def labelled(
+    model: Backbone, document: StreamBatch, edit_spans: EditSpans | None = None
+) -> Iterator[tuple[StreamBatch, Output]]:
+    """The blocks of a document of every row and what the model makes of each, in evaluation.
+
+    Args:
+        edit_spans: see `Backbone.forward`.
+    """
+    state = begin(model, document, None, caching=True, edit_spans=edit_spans)
+    if state is None:
+        state = model.init_state(document.reset.shape[0])
+    for block in blocks(document, model.sizes.block_length):
+        output = model(block.inputs, state, edit_spans=edit_spans, caching=True)
+        state = output.state
+        yield block, output
 
 
 def read_document(

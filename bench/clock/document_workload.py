@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 
 from bench.clock.workload import EvaluationStep, TrainingStep
-from models.state import State
-from tasks.document_step import begin, blocks, read_document
+from models.errors import Unsupported
+from tasks.document_step import labelled, read_document
 from tasks.randomness import derive, seed_generators, uniform
 from tasks.stream_step import loss_divisor
 
@@ -18,9 +18,10 @@ class DocumentTrainingStep(TrainingStep):
     """Forward, backward, clipping and optimiser on documents of the training stream, outside Lightning's Trainer."""
 
     def fill(self) -> None:
-        """Takes a step, for a memory to be there that can be looked at."""
-        self.fetch()
-        self.step()
+        """There is nothing to fill; the state is a fresh one until the first step."""
+        if self.edit_spans is not None:
+            raise Unsupported("the share of memories alive cannot be set where documents are read from their beginning")
+        self.state = self.model.init_state(self.train.batch_size)
 
     def step(self) -> None:
         """One training step, as `DocumentModule.training_step` takes it."""
@@ -53,9 +54,5 @@ class DocumentEvaluationStep(EvaluationStep):
         """Labels the document."""
         assert self.batch is not None
         with torch.no_grad(), self.autocast():
-            state: State | None = begin(self.model, self.batch, None, caching=True)
-            if state is None:
-                state = self.model.init_state(self.batch.reset.shape[0])
-            for block in blocks(self.batch, self.model.sizes.block_length):
-                state = self.model(block.inputs, state, caching=True).state
-        self.state = state
+            for _, output in labelled(self.model, self.batch):
+                self.state = output.state

@@ -95,9 +95,20 @@ def _blocks(model: Backbone, device: torch.device) -> list[Tensor]:
 
 
 @torch.no_grad()
+def _begin(model: Backbone, device: torch.device, caching: bool = False) -> State:
+    """A fresh state; of a method that reads twice, what a first reading of the blocks leaves."""
+    state = model.init_state(_ROWS)
+    if model.readings() == 1:
+        return state
+    for tokens in _blocks(model, device):
+        state = model(tokens, state, caching=caching).state
+    return model.again(state)
+
+
+@torch.no_grad()
 def _run_cached(model: Backbone, device: torch.device) -> list[Tensor]:
     """Outputs of the same blocks as evaluation and decoding compute them; some of the last one's token by token."""
-    state: State = model.init_state(_ROWS)
+    state = _begin(model, device, caching=True)
     found = []
     for block, tokens in enumerate(_blocks(model, device)):
         ones = min(_TOKENS, tokens.shape[1] - 1) if block == _BLOCKS - 1 else 0
@@ -112,7 +123,7 @@ def _run_cached(model: Backbone, device: torch.device) -> list[Tensor]:
 
 def _run(model: Backbone, device: torch.device) -> dict[str, Tensor]:
     """Outputs, auxiliary losses and gradients over a few blocks; in evaluation mode, so that nothing is drawn."""
-    state: State = model.init_state(_ROWS)
+    state = _begin(model, device)
     arrays: dict[str, Tensor] = {}
     for block, tokens in enumerate(_blocks(model, device)):
         output = model(tokens, state)

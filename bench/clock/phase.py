@@ -236,7 +236,9 @@ def time_rows(spec: CellSpec, timed: Timed) -> list[Row]:
     if timed.ready.acts:
         per_step, what = spec.train["batch_size"], "episodes"
     else:
-        per_step, what = spec.train["batch_size"] * spec.train["block_length"], "tokens"
+        # A task of documents has their length among its settings, and a step reads whole ones.
+        read = spec.task_settings.get("document_tokens", spec.train["block_length"])
+        per_step, what = spec.train["batch_size"] * read, "tokens"
     return [
         Row("time_per_batch", p50, "ms", "train", len(samples), p20, p50, p80, False, context),
         Row("wall_time_per_batch", walls, "ms", "train", len(samples), higher_is_better=False, context=context),

@@ -1,0 +1,85 @@
+"""What is timed of a task of documents is what training does, the same weights bit for bit; and evaluation's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import presets
+from bench.cell import build_parts, build_trainer, quiet
+from bench.clock import gate, workload
+from bench.clock.document_workload import DocumentEvaluationStep, DocumentTrainingStep
+from bench.presets.preset import read
+from bench.spec import CellSpec
+from bench.study import plan
+from models.errors import Unsupported
+from models.registry import METHODS
+
+CPU = torch.device("cpu")
+METHOD = "memory_transformer+reading=two_pass"
+
+
+def cell(method: str = METHOD) -> CellSpec:
+    train = {"steps": 4, "batch_size": 4, "evaluation_batch_size": 8, "learning_rate": 0.01, "log_every": 2}
+    assignments = [f"train.{key}={value}" for key, value in train.items()]
+    assignments += ["train.clip=0.5", "task.document_labels.evaluation_labels=100", "trainer.accelerator=cpu"]
+    preset = read(presets.path("quick"), "quick.yaml")
+    planned = plan(preset, name="made", tasks=["document_labels"], methods=[method], assignments=assignments)
+    (found,) = planned.cells
+    return found
+
+
+@pytest.mark.parametrize("method", [METHOD, "transformer_xl"])
+def test_the_step_outside_the_trainer_is_the_one_that_lightning_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(workload, "STILL", 0.01)
+    spec = cell(method)
+    spec.train["schedule"] = "constant"
+    parts = build_parts(spec)
+    before = {name: value.clone() for name, value in parts.model.state_dict().items()}
+    with quiet():
+        build_trainer(spec, tmp_path, [], None, 1).fit(parts.module, datamodule=parts.data)
+    assert parts.module.step == 4
+    work = DocumentTrainingStep(spec, None, CPU)
+    work.fill()
+    for _ in range(4):
+        work.fetch()
+        work.step()
+    after = work.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in parts.model.state_dict().items())
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
+    assert work.held() == parts.module.held()
+
+
+def test_timing_moves_no_weight_and_evaluation_meets_its_documents_again() -> None:
+    work = DocumentTrainingStep(cell(), None, CPU)
+    before = {name: value.clone() for name, value in work.model.state_dict().items()}
+    work.fill()
+    work.fetch()
+    work.step()
+    assert all(torch.equal(value, before[name]) for name, value in work.model.state_dict().items())
+    read = DocumentEvaluationStep(cell(), None, CPU)
+    said = []
+    for _ in range(4):
+        read.fetch()
+        read.step()
+        assert read.batch is not None
+        said.append(read.batch.inputs)
+    count = next(number for number in range(1, 4) if torch.equal(said[number], said[0]))
+    assert count >= 1
+    assert read.held()["slots_allocated"] == 8
+
+
+def test_a_share_alive_cannot_be_asked_for() -> None:
+    work = DocumentTrainingStep(cell("transformer_xl"), None, CPU)
+    work.edit_spans = lambda layer, spans: spans
+    with pytest.raises(Unsupported, match="share"):
+        work.fill()
+
+
+def test_the_gate_reads_twice_what_is_read_twice() -> None:
+    settings = METHODS.load("memory_transformer").Settings(slots=30, reading="two_pass")
+    assert gate.check("memory_transformer", "fast", settings, 8, CPU) == "the reference on the CPU"
