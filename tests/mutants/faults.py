@@ -1094,8 +1094,8 @@ ZOO = (
     Fault(
         "chosen slots have the positions of slots without gaps",
         "models/memory_transformer.py",
-        "away = time[:, time.shape[1] - query.shape[2] :, None] - time[:, None, : self.count]",
-        "away = distances(query.shape[2], time.shape[1], time.device)[None, :, : self.count]",
+        "away = time[:, time.shape[1] - query.shape[2] :, None] - time[:, None, self.count - near : self.count]",
+        "away = distances(query.shape[2], time.shape[1], time.device)[None, :, self.count - near : self.count]",
         _CHOICE,
     ),
     Fault(
@@ -1168,7 +1168,7 @@ ZOO = (
         "usage is not divided by the number of queries",
         "models/compressive.py",
         'usage = state["used"][:, : self.block_length] / queries',
-        'usage = state["used"][:, : self.block_length] * queries',
+        'usage = state["used"][:, : self.block_length]',
         f"{_ZOO}[compressive-{{'memory_length': 6, 'compress_size': 4, 'rate': 4, 'compression': 'most_used'}}-post]",
     ),
     Fault(
@@ -1187,7 +1187,7 @@ ZOO = (
         f"{_ZOO}[performer-{{'features': 9}}-post]",
     ),
     Fault(
-        "keys are turned the other way than queries",
+        "turning is no rotation",
         "models/performer.py",
         "return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)",
         "return torch.cat([first * cos - second * sin, first * sin - second * cos], dim=-1)",
