@@ -1094,8 +1094,8 @@ ZOO = (
     Fault(
         "chosen slots have the positions of slots without gaps",
         "models/memory_transformer.py",
-        "away = time[:, time.shape[1] - query.shape[2] :, None] - time[:, None, self.count - near : self.count]",
-        "away = distances(query.shape[2], time.shape[1], time.device)[None, :, self.count - near : self.count]",
+        "return lookup(query @ context.shared.p, away[:, None])",
+        "return lookup(query @ context.shared.p, distances(query.shape[2], time.shape[1], time.device)[:, : self.count])",
         _CHOICE,
     ),
     Fault(
