@@ -649,7 +649,6 @@ REPORTS = (
     ),
 )
 
-_FAST = "tests/models/test_fast.py::test_the_fast_impl_gives_what_the_reference_gives"
 KERNELS = (
     Fault(
         "a query of the fast impl sees itself",
@@ -1056,6 +1055,7 @@ AROUND_WORLDS = (
     ),
 )
 
+_FAST = "tests/models/test_fast.py::test_the_fast_impl_gives_what_the_reference_gives"
 _ZOO = "tests/models/test_oracles.py::test_outputs_and_gradients_are_those_of_the_loops"
 _CHOICE = f"{_ZOO}[memory_transformer-{{'slots': 4}}-post]"
 _TWICE = f"{_ZOO}[memory_transformer-{{'slots': 3, 'reading': 'two_pass'}}-post]"
@@ -1095,7 +1095,7 @@ ZOO = (
         "chosen slots have the positions of slots without gaps",
         "models/memory_transformer.py",
         "return lookup(query @ context.shared.p, away[:, None])",
-        "return lookup(query @ context.shared.p, distances(query.shape[2], time.shape[1], time.device)[:, : self.count])",
+        "return lookup(query @ context.shared.p, distances(query.shape[2], time.shape[1], time.device)[:, :near])",
         _CHOICE,
     ),
     Fault(
@@ -1125,6 +1125,35 @@ ZOO = (
         "by_row[..., piece.columns] += level[:, None, None, piece.keys]",
         "by_row[..., piece.columns] += level.roll(1, 1)[:, None, None, piece.keys]",
         f"{_FAST}[memory_transformer-22-whole-post]",
+    ),
+    Fault(
+        "the quick impl's position terms stand one slot off",
+        "models/kernels/slot_scores.py",
+        "end = group.columns - self.behind",
+        "end = group.columns - self.behind - 1",
+        f"{_FAST}[memory_transformer-22-whole-post]",
+    ),
+    Fault(
+        "importance has no gradient in the quick impl",
+        "models/kernels/slot_scores.py",
+        "b[group.rows] += by_column[:, columns]",
+        "b[group.rows] += 0 * by_column[:, columns]",
+        f"{_FAST}[memory_transformer-22-whole-post]",
+    ),
+    Fault(
+        "a second reading has positions for the newest slots alone",
+        "models/memory_transformer.py",
+        "near = self.count if self.readings == 2 else min(self.count, self.sizes.block_length)",
+        "near = min(self.count, self.sizes.block_length)",
+        "tests/models/test_fast.py::test_a_second_reading_is_that_of_the_reference_in_pieces_and_with_caches"
+        "[33-importance-post]",
+    ),
+    Fault(
+        "any states are the same ones in every layer",
+        "models/memory_transformer.py",
+        "scrambled(said, time, clock, self.seed + context.layer)",
+        "scrambled(said, time, clock, self.seed)",
+        "tests/models/test_choice.py::test_any_states_are_others_in_each_row_layer_and_model",
     ),
     Fault(
         "every head chooses by the first head's importance",
