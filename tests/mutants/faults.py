@@ -29,6 +29,7 @@ class Fault:
     caught_by: str
 
 
+_FAST = "tests/models/test_fast.py::test_the_fast_impl_gives_what_the_reference_gives"
 _PARITY = "tests/bench/test_parity.py::test_outputs_losses_and_all_gradients_equal_the_authors"
 _PIECES = "tests/models/test_streaming.py::test_pieces_of_1_7_and_T_give_the_same_outputs_and_losses"
 _FUTURE = "tests/models/test_streaming.py::test_the_past_does_not_move_when_the_future_changes"
@@ -1055,7 +1056,6 @@ AROUND_WORLDS = (
     ),
 )
 
-_FAST = "tests/models/test_fast.py::test_the_fast_impl_gives_what_the_reference_gives"
 _ZOO = "tests/models/test_oracles.py::test_outputs_and_gradients_are_those_of_the_loops"
 _CHOICE = f"{_ZOO}[memory_transformer-{{'slots': 4}}-post]"
 _TWICE = f"{_ZOO}[memory_transformer-{{'slots': 3, 'reading': 'two_pass'}}-post]"
