@@ -1,4 +1,4 @@
-"""Which states a memory of fixed size keeps, and how far away they are.
+"""Which states a memory of fixed size keeps.
 
 Shared by the methods that choose (`memory_transformer`, `importance_sparse`, the most-used compression).
 """
@@ -25,22 +25,6 @@ def weighed(h: Tensor, weight: Tensor) -> Tensor:
     what is equal must stay equal to be chosen alike.
     """
     return (h * weight).sum(-1)
-
-
-def lookup(by_distance: Tensor, distance: Tensor) -> Tensor:
-    """Position terms of slots that are not contiguous in time: zero where a distance is not one of 1 .. P.
-
-    Args:
-        by_distance: what each query gives each distance, [B, H, n, P], distance P first.
-        distance: of each query and slot, [B, 1 or H, n, S].
-
-    Returns:
-        [B, H, n, S].
-    """
-    count = by_distance.shape[-1]
-    near = (distance >= 1) & (distance <= count)
-    column = torch.where(near, count - distance, 0).expand(*by_distance.shape[:2], -1, -1)
-    return by_distance.gather(-1, column).masked_fill(~near, 0)
 
 
 _MULTIPLIERS = (-4658895280553007687, -7723592293110705685)  # of the mixing function of SplitMix64, as signed numbers

@@ -21,16 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models import gapped
 from models.backbone import BackboneSettings
-from models.choice import greatest, lookup, weighed
+from models.choice import greatest, weighed
 from models.errors import SettingsError, Unsupported
 from models.heads import Heads
 from models.kernels.attention import attend, attend_projected, project
-from models.kernels.bands import Band
 from models.kernels.slot_scores import SlotScores
-from models.kernels.work import Lane
 from models.mixer import Context, Mixed, Mixer, Sizes
-from models.positions import LearnedPositions, distances, position_scores
+from models.positions import LearnedPositions
 from models.state import LayerState
 
 CARD = {
@@ -167,23 +166,9 @@ class Method(Mixer):
             time: when each was read.
         """
         assert isinstance(context.shared, LearnedPositions)
-        n, inside = query.shape[2], time.shape[1] - self.count
-        position = torch.cat(
-            [self.position_terms(query, time, self.count, context), position_scores(query, context.shared.p, inside)],
-            dim=-1,
-        )
-        score = (query @ key.permute(0, 2, 3, 1) + position) / query.shape[-1] ** 0.5 + level.mT[:, :, None]
-        seen = functional.pad(distances(n, inside, query.device) >= 1, (self.count, 0), value=True)
-        weight = score.masked_fill(~seen, -torch.inf).softmax(-1)  # [B, H, n, m + o + n]
-        y: Tensor = self.dropout(weight) @ value.transpose(1, 2)
+        key, value = key.transpose(1, 2), value.transpose(1, 2)
+        y: Tensor = self.dropout(gapped.weights(query, key, context.shared.p, level.mT, time.mT, self.count)) @ value
         return y
-
-    def position_terms(self, query: Tensor, time: Tensor, near: int, context: Context) -> Tensor:
-        """Position terms [B, H, n, near] of the queries [B, H, n, D] and the newest slots of each head's memory."""
-        assert isinstance(context.shared, LearnedPositions)
-        now = time[:, time.shape[1] - query.shape[2] :, 0]  # [B, n]
-        away = now[:, None, :, None] - time[:, self.count - near : self.count].mT[:, :, None]  # [B, H, n, near]
-        return lookup(query @ context.shared.p, away)
 
     def next_state(self, slots: LayerState, level: Tensor, state: LayerState) -> LayerState:
         """The state after a block.
@@ -194,10 +179,7 @@ class Method(Mixer):
         """
         read = functional.pad(state["read"], (0, 0, 0, self.sizes.block_length), value=True)
         chosen = greatest(level.masked_fill(~read, -torch.inf).mT, self.count).mT  # [B, m, H]
-        kept = {}
-        for name, part in {**slots, "read": read}.items():
-            index = chosen.view(*chosen.shape, *(1,) * (part.dim() - 3)).expand(-1, -1, -1, *part.shape[3:])
-            kept[name] = part.gather(1, index)
+        kept = gapped.kept({**slots, "read": read}, chosen)
         return {**state, **kept, "open": state["open"][:, :0], "clock": state["clock"] + self.sizes.block_length}
 
 
@@ -213,9 +195,8 @@ class Fast(Method):
         assert isinstance(context.shared, LearnedPositions)
         batch, heads, n, width = query.shape
         inside, near = time.shape[1] - self.count, min(self.count, self.sizes.block_length)
-        terms = self.position_terms(query, time, near, context) / width**0.5
-        memory = Band(lag=0, size=self.count, behind=inside, rate=self.sizes.block_length + 1)
-        lanes = [Lane(slice(0, 1), (memory, Band(lag=n, size=inside)))]
+        terms = gapped.terms(query, context.shared.p, time.mT, self.count, near) / width**0.5
+        lanes = gapped.lanes(1, n, self.count, inside)
         positions = [None, context.shared.p]
         asks, key, value = query.flatten(0, 1)[:, None], *(x.transpose(1, 2).flatten(0, 1) for x in (key, value))
         bias, of_bias = SlotScores(inside), [level.mT.flatten(0, 1), terms.flatten(0, 1)[:, None]]

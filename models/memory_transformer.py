@@ -31,15 +31,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models import gapped
 from models.backbone import BackboneSettings
-from models.choice import greatest, lookup, scrambled, weighed
+from models.choice import greatest, scrambled, weighed
 from models.errors import SettingsError, Unsupported
 from models.heads import Heads
-from models.kernels.bands import Band
 from models.kernels.slot_scores import SlotScores
-from models.kernels.work import Lane
 from models.mixer import Context, Mixed, Mixer, Sizes
-from models.positions import LearnedPositions, distances, position_scores
+from models.positions import LearnedPositions
 from models.state import LayerState
 
 CARD = {
@@ -189,24 +188,9 @@ class Method(Mixer):
             y [B, n, E]; and the caches of all slots, where they are wanted.
         """
         assert isinstance(context.shared, LearnedPositions)
-        n, inside = block.shape[1], time.shape[1] - self.count  # tokens of the open block, these included
-        query, key, value = self.project(torch.cat([older, block], dim=1), n)
-        position = torch.cat(
-            [self.position_terms(query, time, self.count, context), position_scores(query, context.shared.p, inside)],
-            dim=-1,
-        )
-        score = (query @ key.mT + position) / query.shape[-1] ** 0.5 + level[:, None, None]  # [B, H, n, m + o + n]
-        seen = functional.pad(distances(n, inside, block.device) >= 1, (self.count, 0), value=True)
-        weight = score.masked_fill(~seen, -torch.inf).softmax(-1)
+        query, key, value = self.project(torch.cat([older, block], dim=1), block.shape[1])
+        weight = gapped.weights(query, key, context.shared.p, level[:, None], time[:, None], self.count)
         return self.project.merge(self.dropout(weight) @ value), {}
-
-    def position_terms(self, query: Tensor, time: Tensor, near: int, context: Context) -> Tensor:
-        """Position terms [B, H, n, near] of the queries [B, H, n, D] and the newest slots of memory."""
-        assert isinstance(context.shared, LearnedPositions)
-        away = (
-            time[:, time.shape[1] - query.shape[2] :, None] - time[:, None, self.count - near : self.count]
-        )  # [B, n, near]
-        return lookup(query @ context.shared.p, away[:, None])
 
     def next_state(
         self, slots: LayerState, level: Tensor, time: Tensor, state: LayerState, context: Context
@@ -229,11 +213,7 @@ class Method(Mixer):
         least = -torch.inf if worth.is_floating_point() else torch.iinfo(worth.dtype).min
         chosen = greatest(worth.masked_fill(~slots["read"], least), self.count)  # [B, m]
         chosen = torch.where(state["finished"], torch.arange(self.count, device=clock.device), chosen)
-        kept = {}
-        for name, part in slots.items():
-            index = chosen.view(*chosen.shape, *(1,) * (part.dim() - 2)).expand(-1, -1, *part.shape[2:])
-            kept[name] = part.gather(1, index)
-        return {**state, **kept, "open": state["open"][:, :0], "clock": clock + length}
+        return {**state, **gapped.kept(slots, chosen), "open": state["open"][:, :0], "clock": clock + length}
 
     def again(self, state: LayerState) -> LayerState:
         if state["open"].shape[1]:
@@ -258,10 +238,10 @@ class Fast(Method):
         # The slots that may have positions: those of the last T distances; in a second reading any.
         near = self.count if self.readings == 2 else min(self.count, self.sizes.block_length)
         query = self.project.split(self.project.query(block))
-        terms = self.position_terms(query, time, near, context) / query.shape[-1] ** 0.5
-        memory = Band(lag=0, size=self.count, behind=inside, rate=self.sizes.block_length + 1)
-        lanes = [Lane(slice(0, self.project.heads), (memory, Band(lag=n, size=inside)))]
-        positions = [None, context.shared.p]
+        p = context.shared.p
+        terms = gapped.terms(query, p, time[:, None], self.count, near) / query.shape[-1] ** 0.5
+        lanes = gapped.lanes(self.project.heads, n, self.count, inside)
+        positions = [None, p]
         more = {"bias": SlotScores(inside), "of_bias": [level[:, :-n], level[:, -n:], terms]}
         if context.caching and self.settings.memory != "none":
             key, value = self.project.grown(state, [older], block, Context(norm=nn.Identity()))

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.choice import greatest, lookup, scrambled
+from models.choice import greatest, scrambled
+from models.gapped import terms
 from models.mixer import Context
 from models.registry import load_file
 
@@ -23,10 +24,11 @@ def test_the_greatest_stay_in_order_and_of_equal_ones_the_later() -> None:
     assert greatest(worth[1:], 4).tolist() == [[1, 2, 3, 4]], "of what is worth nothing the latest"
 
 
-def test_a_lookup_finds_the_terms_of_distances_from_1_to_p() -> None:
-    by_distance = torch.tensor([30.0, 20.0, 10.0]).view(1, 1, 1, 3)  # of distances 3, 2, 1
-    found = lookup(by_distance, torch.tensor([[5, 3, 1, 2, 0, -1]]).view(1, 1, 1, 6))
-    assert found.flatten().tolist() == [0, 30, 10, 20, 0, 0]
+def test_terms_are_those_of_distances_from_1_to_p_wherever_a_slot_stands() -> None:
+    query, p = torch.ones(1, 1, 1, 1), torch.tensor([[30.0, 20.0, 10.0]])  # of distances 3, 2, 1
+    time = torch.tensor([4, 6, 8, 7, 9, 10, 9]).view(1, 1, 7)  # six slots of memory; the query's own is the last
+    assert terms(query, p, time, 6, 6).flatten().tolist() == [0, 30, 10, 20, 0, 0]
+    assert terms(query, p, time, 6, 3).flatten().tolist() == [20, 0, 0]
 
 
 def test_scrambled_numbers_are_uniform_and_change_with_each_of_their_parts() -> None:

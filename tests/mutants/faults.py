@@ -1064,9 +1064,9 @@ _DOCUMENTS = "tests/tasks/test_document_labels.py"
 ZOO = (
     Fault(
         "importance is left out of the scores",
-        "models/memory_transformer.py",
-        "score = (query @ key.mT + position) / query.shape[-1] ** 0.5 + level[:, None, None]",
-        "score = (query @ key.mT + position) / query.shape[-1] ** 0.5 + 0 * level[:, None, None]",
+        "models/gapped.py",
+        "score = (query @ key.mT + position) / query.shape[-1] ** 0.5 + level[:, :, None]",
+        "score = (query @ key.mT + position) / query.shape[-1] ** 0.5 + 0 * level[:, :, None]",
         _CHOICE,
     ),
     Fault(
@@ -1093,9 +1093,9 @@ ZOO = (
     ),
     Fault(
         "chosen slots have the positions of slots without gaps",
-        "models/memory_transformer.py",
-        "return lookup(query @ context.shared.p, away[:, None])",
-        "return lookup(query @ context.shared.p, distances(query.shape[2], time.shape[1], time.device)[:, :near])",
+        "models/gapped.py",
+        "away = now - time[:, :, None, count - near : count]",
+        "away = now - (time[:, :, -1:] - time.shape[-1] + 1 + torch.arange(count - near, count))[:, :, None]",
         _CHOICE,
     ),
     Fault(
