@@ -158,9 +158,9 @@ def _serve(order: Order, coordinator: Connection) -> None:
         if acts:
             kind = EpisodeEvaluationStep if order.what.startswith("evaluation") else EpisodeTrainingStep
             return kind(spec, weights, device)
-        if objective == "documents" and order.what.startswith("evaluation"):
-            return DocumentEvaluationStep(spec, weights, device)
-        if objective == "documents" and order.what.startswith("train"):
+        if objective == "documents" and not order.what.startswith(("layer", "token")):
+            if order.what.startswith("evaluation"):
+                return DocumentEvaluationStep(spec, weights, device)
             return DocumentTrainingStep(spec, weights, device, order.alive)
         if order.what.startswith("evaluation"):
             return EvaluationStep(spec, weights, device)

@@ -10,7 +10,11 @@ import torch
 from bench import presets
 from bench.cell import build_parts, build_trainer, quiet
 from bench.clock import gate, workload
+from bench.clock.contestant import Order, Turn
 from bench.clock.document_workload import DocumentEvaluationStep, DocumentTrainingStep
+from bench.clock.phase import time_rows
+from bench.clock.rounds import ask, run
+from bench.clock.settings import ClockSettings
 from bench.presets.preset import read
 from bench.spec import CellSpec
 from bench.study import plan
@@ -83,3 +87,23 @@ def test_a_share_alive_cannot_be_asked_for() -> None:
 def test_the_gate_reads_twice_what_is_read_twice() -> None:
     settings = METHODS.load("memory_transformer").Settings(slots=30, reading="two_pass")
     assert gate.check("memory_transformer", "fast", settings, 8, CPU) == "the reference on the CPU"
+
+
+@pytest.mark.slow
+def test_documents_are_timed_outside_and_inside_the_trainer_and_their_tokens_counted() -> None:
+    spec = cell()
+    orders = {name: Order(spec.to_json(), what, warmup_steps=2) for name, what in (("raw", "step"), ("in", "trainer"))}
+    found = run(orders, ClockSettings(rounds=2, steps=4, seconds=0, warmup_steps=2))
+    for timed in found.values():
+        assert timed.failure is None
+        assert all(isinstance(turn, Turn) and turn.held["slots_alive"] == 8 for turn in timed.rounds)
+    rows = {row.metric: row for row in time_rows(spec, found["raw"])}
+    assert rows["tokens_per_second"].value == pytest.approx(1000 * 4 * 64 / (rows["time_per_batch"].value or 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["train memory", "evaluation memory"])
+def test_the_memory_of_a_document_is_measured(what: str) -> None:
+    found = ask(Order(cell().to_json(), what))
+    assert isinstance(found, dict), found
+    assert found["peak"] > found["static"] > 0
