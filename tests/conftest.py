@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,6 +17,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # Two pytest workers on two cores: a pool of threads in each would double every time. Set before torch is imported, and
 # inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and a process hands that on: the runs that tests
+# interrupt would not end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A device's lock lies in the temporary folder. Each pytest worker has one of its own, which the processes that it
 # starts inherit, so that one test's clock keeps no other worker's cells waiting; pytest's own folders stay outside.
