@@ -79,6 +79,9 @@ def build_parts(spec: CellSpec) -> Parts:
     on_cpu = spec.trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
     if spec.precision == "16-mixed" and on_cpu:
         raise Unsupported("trainer.precision=16-mixed needs a CUDA device: on a CPU it would silently be bf16-mixed")
+    # PyTorch computes products of float32 matrices exactly, and rounds to TF32 in cuDNN, whose convolutions and
+    # recurrences only some methods have: all are to have one precision.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     backbone = make(BackboneSettings, spec.backbone, "backbone")
     method_settings = make(method.Settings, spec.method_settings, f"method.{spec.method}")
     torch.manual_seed(derive(spec.seed, "initialisation"))

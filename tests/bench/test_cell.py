@@ -10,13 +10,16 @@ from typing import Any, cast
 import pytest
 import torch
 
-from bench.cell import build_parts, run_cell
+from bench import presets
+from bench.cell import build_parts, flops_per_token, run_cell
 from bench.checkpoints import load
+from bench.presets.preset import read
 from bench.spec import CellSpec
 from bench.store.cell_folder import CellFolder
 from bench.store.claim import Claim, GivenUp
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
+from bench.study import plan
 from models.registry import load_file
 from tasks import enwik8
 from tasks.registry import TASKS
@@ -279,6 +282,43 @@ def test_every_row_has_its_unit(tmp_path: Path) -> None:
     place.create(spec.to_json())
     found = {row.metric: row.unit for row in run(spec, place).rows}
     assert found == UNITS
+
+
+@pytest.mark.parametrize(("method", "settings"), [("transformer_xl", {"memory_length": 8}), ("lstm", {"hidden": 5})])
+def test_the_operations_of_a_cell_are_those_of_its_layers(
+    tmp_path: Path, method: str, settings: dict[str, Any]
+) -> None:
+    spec, place = make_cell(tmp_path, steps=1, warmup_steps=0)
+    spec = replace(spec, method=method, method_settings=settings, backbone={**spec.backbone, "layers": 2})
+    place = CellFolder(tmp_path / "cells" / spec.id)
+    place.create(spec.to_json())
+    (row,) = [row for row in run(spec, place).rows if row.metric == "flops_per_token"]
+    backbone, length = spec.backbone, spec.train["block_length"]
+    width, layers, read = backbone["width"], backbone["layers"], 8 + length
+    # Projections of block and memory, queries' scores and sums over all of it, and scores of the 8 positions.
+    mixing = 8 * width**2 + 4 * width**2 * 8 / length + 4 * width * read + 2 * width * 8
+    if method == "lstm":
+        mixing = 2 * (4 * 5 * (width + 5) + 5 * width)
+    assert row.value == layers * (mixing + 4 * width * backbone["feedforward"])
+
+
+def test_what_is_read_twice_costs_twice() -> None:
+    def cost(method: str) -> float | None:
+        preset = read(presets.path("quick"), "quick.yaml")
+        (spec,) = plan(preset, name="made", tasks=["document_labels"], methods=[method]).cells
+        return flops_per_token(spec, build_parts(spec), 8)
+
+    once = cost("memory_transformer")
+    assert once is not None
+    assert cost("memory_transformer+reading=two_pass") == 2 * once
+
+
+def test_all_that_a_cell_computes_has_one_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    spec, _ = make_cell(tmp_path)
+    build_parts(spec)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_a_loss_that_is_not_finite_is_diverged(tmp_path: Path) -> None:
