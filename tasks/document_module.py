@@ -31,6 +31,7 @@ class DocumentModule(StreamModule):
     def training_step(self, batch: StreamBatch, batch_idx: int) -> None:
         seed_generators(derive(self.seed, "step", self.step, "rank", self.global_rank))
         randomness = uniform(self.seed, "step", self.step, "shared")
+        self.carried = None  # what the last document left; it serves `held` alone
         read = read_document(
             self.model, batch, randomness, self.settings.accumulation, self._divisor(batch), self.manual_backward
         )
@@ -38,6 +39,12 @@ class DocumentModule(StreamModule):
             self._update()
         self.carried = read.state
         self._stepped(batch.position, read.nats, batch.weights.sum(), read.statistics)
+
+    def resume_state(self) -> dict[str, Any]:
+        last, self.carried = self.carried, None  # the next document begins with nothing
+        saved = super().resume_state()
+        self.carried = last
+        return saved
 
     def evaluate(self, batch: StreamBatch) -> dict[str, float]:
         named: dict[str, list[float]] = {}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.backbone import Backbone, Output
-from models.state import State
+from models.state import State, join_rows
 from tasks.stream import StreamBatch
 from tasks.stream_step import exact, read_block
 
@@ -49,16 +49,24 @@ def begin(
     model: Backbone,
     document: StreamBatch,
     randomness: float | None,
+    groups: int = 1,
     caching: bool = False,
     edit_spans: EditSpans | None = None,
 ) -> State | None:
-    """The state that a document is labelled from: None for a fresh one, or what a first reading of all of it leaves."""
+    """The state that a document is labelled from: None for a fresh one, or what a first reading of all of it leaves.
+
+    Args:
+        groups: how many groups of rows are read one after another.
+    """
     if model.readings() == 1:
         return None
-    state = model.init_state(document.reset.shape[0])
-    for block in blocks(document, model.sizes.block_length):
-        state = model(block.inputs, state, randomness, edit_spans, caching).state
-    return model.again(state)
+    size, left = document.reset.shape[0] // groups, []
+    for first in range(0, groups * size, size):
+        state = model.init_state(size)
+        for block in blocks(document.rows(slice(first, first + size)), model.sizes.block_length):
+            state = model(block.inputs, state, randomness, edit_spans, caching).state
+        left.append(model.again(state))
+    return left[0] if groups == 1 else join_rows(left)
 
 
 def labelled(
@@ -95,7 +103,7 @@ def read_document(
         groups, divisor, backward: see `tasks.stream_step.read_block`.
     """
     parts = list(blocks(document, model.sizes.block_length))
-    state = begin(model, document, randomness)
+    state = begin(model, document, randomness, groups)
     nats = torch.zeros((), dtype=exact(document.weights.device), device=document.weights.device)
     named: list[dict[str, Tensor]] = []
     share = 1 / len(parts)  # of the auxiliary loss, which each block charges whole

@@ -19,6 +19,7 @@ from models.state import detach
 from tasks import document_labels
 from tasks.document_labels import Settings, check, documents, evaluation_source, scorer, training_source
 from tasks.document_module import DocumentModule
+from tasks.document_step import begin, read_document
 from tasks.labelled_documents import AFTER, BEFORE
 from tasks.objectives import new_module
 from tasks.randomness import uniform
@@ -64,6 +65,23 @@ def test_labels_are_those_that_a_naive_reader_finds() -> None:
                     assert int(batch.kind[row, place]) == (BEFORE if at < place else AFTER)
                     sides.append(int(batch.kind[row, place]))
     assert sides.count(AFTER) / len(sides) == pytest.approx(0.5, abs=0.05)
+
+
+def test_names_classes_fillers_and_places_are_drawn_uniformly_and_mentions_at_their_rate() -> None:
+    settings = Settings(document_tokens=40, names=4, classes=3, fillers=5, mention=0.3)
+    drawn = batches(training_source(settings, TRAIN, 0, range(16)), 60)
+    tokens = torch.cat([batch.inputs for batch in drawn])
+    weights = torch.cat([batch.weights for batch in drawn])
+    counts = torch.bincount(tokens.flatten(), minlength=documents(settings).vocabulary).double()
+    fillers, names, facts = torch.split(counts, [5, 4, 12])
+    free = tokens.shape[0] * (40 - 4)
+    assert float(weights.sum()) / free == pytest.approx(0.3, abs=0.01)
+    assert float(fillers.sum()) / free == pytest.approx(0.7, abs=0.01)
+    for kind in (fillers, names, facts):
+        expected = kind.sum() / len(kind)
+        assert float(((kind - expected) ** 2 / expected).sum()) < 40, "chi-squared of at most 11 degrees"
+    places = (tokens >= 9).double().mean(0)
+    assert float((places - 0.1).abs().max()) < 0.04
 
 
 def test_no_document_is_in_two_splits_seeds_or_rows() -> None:
@@ -202,6 +220,31 @@ def test_two_readings_see_what_comes_later_and_one_does_not() -> None:
         with torch.no_grad():
             first, second = (label_by_hand(model, row, 0.5)[0] for row in (batch.inputs[0], other))
         assert bool((first[0] != second[0]).any()) == sees
+
+
+def test_a_first_reading_takes_the_rows_in_the_groups_that_training_does() -> None:
+    model = make("memory_transformer", {"slots": 6, "reading": "two_pass"}).model
+    (batch,) = batches(training_source(SETTINGS, TRAIN, 0, range(4)), 1)
+    rows: list[int] = []
+    handle = model.register_forward_pre_hook(lambda _, given: rows.append(given[0].shape[0]))
+    in_groups, at_once = begin(model, batch, 0.5, groups=2), begin(model, batch, 0.5)
+    rows.clear()
+    read_document(model.train(), batch, 0.5, 2, torch.tensor(1.0), torch.Tensor.backward)
+    handle.remove()
+    assert rows == [2] * 16, "four blocks of two groups, twice"
+    assert in_groups is not None
+    assert at_once is not None
+    for one, other in zip(in_groups, at_once, strict=True):
+        for name in other:
+            torch.testing.assert_close(one[name], other[name], rtol=0, atol=1e-12)
+
+
+def test_the_memory_of_the_last_document_is_in_no_checkpoint() -> None:
+    module = make(*METHODS_READ[0])
+    toy.fit(module, StreamData(document_labels, SETTINGS, TRAIN, seed=3))
+    assert module.held()["slots_alive"] == 6
+    assert module.resume_state()["carried"] == [None]
+    assert module.held()["slots_alive"] == 6
 
 
 def test_a_method_that_reads_twice_serves_documents_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,8 +19,11 @@ from bench.clock.settings import ClockSettings
 from bench.presets.preset import read
 from bench.spec import CellSpec
 from bench.study import plan
+from models import memory_transformer
 from models.errors import Unsupported
+from models.mixer import Context
 from models.registry import METHODS
+from models.state import LayerState
 
 CPU = torch.device("cpu")
 METHOD = "memory_transformer+reading=two_pass"
@@ -72,8 +76,8 @@ def test_timing_moves_no_weight_and_evaluation_meets_its_documents_again() -> No
         read.step()
         assert read.batch is not None
         said.append(read.batch.inputs)
-    count = next(number for number in range(1, 4) if torch.equal(said[number], said[0]))
-    assert count >= 1
+    assert torch.equal(said[2], said[0])
+    assert not torch.equal(said[1], said[0])
     assert read.held()["slots_allocated"] == 8
 
 
@@ -84,9 +88,18 @@ def test_a_share_alive_cannot_be_asked_for() -> None:
         work.fill()
 
 
-def test_the_gate_reads_twice_what_is_read_twice() -> None:
+def test_the_gate_reads_twice_what_is_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = METHODS.load("memory_transformer").Settings(slots=30, reading="two_pass")
     assert gate.check("memory_transformer", "fast", settings, 8, CPU) == "the reference on the CPU"
+    original = memory_transformer.Fast.read
+
+    def read(self: Any, older: Any, block: Any, level: Any, time: Any, state: LayerState, context: Context) -> Any:
+        y, caches = original(self, older, block, level, time, state, context)
+        return y * (1 + 1e-3 * state["finished"][..., None]), caches
+
+    monkeypatch.setattr(memory_transformer.Fast, "read", read)
+    with pytest.raises(gate.ParityMissed, match="outputs of block 0"):
+        gate.check("memory_transformer", "fast", settings, 8, CPU)
 
 
 @pytest.mark.slow
