@@ -78,8 +78,10 @@ class Method(Mixer):
         return 1
 
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
-        before = (state["output"].transpose(0, 1).contiguous(), state["cell"].transpose(0, 1).contiguous())
-        r, (output, cell) = self.recurrent(context.norm(x), before)
+        kind = self.output.weight.dtype
+        before = tuple(state[name].to(kind).transpose(0, 1).contiguous() for name in ("output", "cell"))
+        with torch.autocast(x.device.type, enabled=False):  # in half precision a cell could not add up many small steps
+            r, (output, cell) = self.recurrent(context.norm(x).to(kind), before)
         after = {"output": output.transpose(0, 1).detach(), "cell": cell.transpose(0, 1).detach()}
         return Mixed(self.output(r), after)
 

@@ -50,10 +50,10 @@ class Settings:
 
 
 def sized(slots: int, alive: float, block_length: int) -> Settings:
-    """Settings that mix `slots` positions. Nothing of them is forgotten: `alive` must be 1."""
+    """Settings that mix `slots` earlier positions. Nothing of them is forgotten: `alive` must be 1."""
     if alive != 1:
         raise Unsupported("mlp_mixer forgets nothing within its window")
-    return Settings(window=slots)
+    return Settings(window=slots + 1)
 
 
 def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:

@@ -41,7 +41,7 @@ CARD = {
     "state": "H * M * (D + 1) + 2",
     "symbols": {
         "M": "features or round(D * log(D))",
-        "C": "min(64, T)",
+        "C": "(64 ** 2 * (T // 64) + (T % 64) ** 2) / T",
     },
 }
 
@@ -143,7 +143,7 @@ class Method(Mixer):
         with torch.autocast(x.device.type, enabled=False):  # half precision cannot hold the exponentials
             kind = self.features.dtype
             scale = self.sizes.head_dim**-0.25
-            query, key = (self.turned(part.to(kind) * scale, state["time"]) for part in (query, key))
+            query, key = self.turned(query.to(kind) * scale, key.to(kind) * scale, state["time"])
             value = torch.cat([value.to(kind), value.new_ones(*value.shape[:3], 1, dtype=kind)], dim=-1)
             kept = (state["draw"] == self.draw).view(-1, 1, 1, 1)
             sums = torch.where(kept, state["sums"].to(kind), self.beginning())
@@ -161,19 +161,24 @@ class Method(Mixer):
             "time": state["time"] + n,
             "draw": torch.zeros_like(state["draw"]) + self.draw,
         }
-        redraws = x.new_tensor(float(self.draw))
+        redraws = x.new_full((), float(self.draw))
         return Mixed(self.project.merge(y.to(x.dtype)), after, statistics={"redraws": redraws})
 
-    def turned(self, x: Tensor, time: Tensor) -> Tensor:
-        """Queries or keys [B, H, n, D], the first of them at a row's `time` [B, 1], turned by their time."""
+    def turned(self, query: Tensor, key: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys [B, H, n, D], the first of them at a row's `time` [B, 1], turned by their time."""
         if self.settings.positions == "none":
-            return x
-        half = x.shape[-1] // 2
-        rate = 10000 ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
-        angle = (time + torch.arange(x.shape[2], device=x.device))[:, None, :, None] * rate  # [B, 1, n, D / 2]
-        cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-        first, second = x[..., :half], x[..., half:]
-        return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+            return query, key
+        half, n = query.shape[-1] // 2, query.shape[2]
+        exact = torch.float32 if query.device.type == "mps" else torch.float64
+        rate = 10000 ** (-torch.arange(half, device=query.device, dtype=exact) / half)
+        angle = (time + torch.arange(n, device=query.device))[:, None, :, None] * rate  # [B, 1, n, D / 2]
+        cos, sin = angle.cos().to(query.dtype), angle.sin().to(query.dtype)
+
+        def turn(x: Tensor) -> Tensor:
+            first, second = x[..., :half], x[..., half:]
+            return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+        return turn(query), turn(key)
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -41,9 +41,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def filled(name: str, settings: dict[str, Any]) -> tuple[Any, Any, Context, dict[str, int]]:
-    """A layer, its state after some blocks, what it is called with, and its sizes."""
-    model = toy.make(name, settings, T, width=12, heads=3, head_dim=6).eval()
+def filled(name: str, settings: dict[str, Any], length: int = T) -> tuple[Any, Any, Context, dict[str, int]]:
+    """A layer, its state after some blocks of a length, what it is called with, and its sizes."""
+    model = toy.make(name, settings, length, width=12, heads=3, head_dim=6).eval()
     block = model.layers()[0]
     numbers = block.mixer.numbers()
     context = Context(
@@ -52,8 +52,8 @@ def filled(name: str, settings: dict[str, Any]) -> tuple[Any, Any, Context, dict
     state = block.mixer.init_state(B)
     with torch.no_grad():
         for _ in range(6):
-            state = block.mixer(torch.randn(B, T, 12), state, context).state
-    return block.mixer, state, context, {"E": 12, "H": 3, "D": 6, "T": T, "F": 24, "B": B}
+            state = block.mixer(torch.randn(B, length, 12), state, context).state
+    return block.mixer, state, context, {"E": 12, "H": 3, "D": 6, "T": length, "F": 24, "B": B}
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
@@ -75,6 +75,17 @@ def test_the_cost_is_what_pytorch_counts(name: str, settings: dict[str, Any]) ->
         keys = (6 if settings.get("memory") == "none" else slots) + T
         counted += 4 * 3 * 6 * keys
     assert stated == pytest.approx(counted, rel=1e-6)
+
+
+@pytest.mark.parametrize("length", [64, 96, 150])
+def test_a_performers_chunks_cost_what_pytorch_counts_in_blocks_of_any_length(length: int) -> None:
+    mixer, state, context, sizes = filled("performer", {"features": 9}, length)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        mixer(torch.randn(B, length, 12), state, context)
+    fields = vars(METHODS.load("performer").Settings(features=9))
+    stated = flops_per_token(METHODS.card("performer"), fields, sizes, 9)
+    assert stated == pytest.approx(counter.get_total_flops() / (B * length), rel=1e-9)
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)

@@ -58,6 +58,24 @@ def test_features_are_orthogonal_and_as_long_as_gaussian_vectors() -> None:
     assert float(lengths.var()) == pytest.approx(2 * width, rel=0.15)
 
 
+@pytest.mark.parametrize("redraws", [0, 1])
+def test_a_models_features_are_orthogonal_from_the_start_and_after_a_redraw(redraws: int) -> None:
+    model = toy.make("performer", {"features": 16, "redraw_every": 1}, width=16, heads=2)
+    for _ in range(redraws):
+        model.after_step()
+    for block in torch.split(model.layers()[0].mixer.features.double(), 8):
+        between = block @ block.T
+        assert (between - between.diagonal().diag()).abs().max() < 1e-4
+
+
+def test_long_pieces_are_summed_up_in_chunks_without_a_seam() -> None:
+    model = toy.moved(toy.make("performer", {"features": 9}, block_length=150))
+    tokens = torch.randint(toy.VOCABULARY, (2, 300))
+    with torch.no_grad():
+        whole, small = (toy.logits(toy.read(model, tokens, toy.blocks(300, size))[0]) for size in (150, 10))
+    torch.testing.assert_close(whole, small, rtol=0, atol=1e-9)
+
+
 def test_the_default_number_of_features_is_d_log_d() -> None:
     model = toy.make("performer", width=32, heads=2)
     assert model.layers()[0].mixer.features.shape == (round(16 * math.log(16)), 16)

@@ -73,15 +73,31 @@ def test_compressive_reaches_as_far_back_as_was_asked_for_half_of_it_compressed(
     assert (settings.memory_length, settings.compress_size) == (16, 4), "whole compressed slots within the reach"
 
 
+@pytest.mark.parametrize(
+    ("method", "horizon"),
+    [
+        ("transformer_xl", 100),
+        ("mlp_mixer", 100),
+        ("compressive", 98),
+        ("memory_transformer", 100 - T),
+        ("importance_sparse", 100 - T),
+        ("lstm", 1),
+        ("performer", 1),
+    ],
+)
+def test_a_memory_is_full_after_so_many_positions(method: str, horizon: int) -> None:
+    assert make(method, METHODS.load(method).sized(100, 1.0, T)).layers()[0].mixer.horizon() == horizon
+
+
 @pytest.mark.parametrize("alive", [1.0, 0.5, 0.25, 0.1])
 def test_adaptive_spans_heads_see_the_share_that_was_asked_for(alive: float) -> None:
     model = make("adaptive_span", METHODS.load("adaptive_span").sized(400, alive, T))
     assert model.memory(read(model, 30))["slots_alive"] == 400 * alive
 
 
-@pytest.mark.parametrize("method", ["full_attention", "transformer_xl", "compressive"])
+@pytest.mark.parametrize("method", sorted(set(METHODS.names()) - {"adaptive_span", "expire_span"}))
 def test_a_method_that_forgets_nothing_within_its_reach_has_no_share(method: str) -> None:
-    with pytest.raises(Unsupported, match=f"{method} forgets nothing"):
+    with pytest.raises(Unsupported, match=f"^{method} "):
         METHODS.load(method).sized(100, 0.5, T)
 
 
@@ -90,6 +106,8 @@ def test_a_method_that_forgets_nothing_within_its_reach_has_no_share(method: str
     [
         ("adaptive_span", 100, 0.1, "10 positions are not longer than the ramp of 32"),
         ("expire_span", 8, 1.0, "8 positions are not longer than the ramp"),
+        ("memory_transformer", T, 1.0, "no memory beside a block of 16"),
+        ("importance_sparse", T, 1.0, "no memory beside a block of 16"),
         ("compressive", 16, 1.0, "no room for compressed ones beside a block of 16"),
     ],
 )
