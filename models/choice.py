@@ -8,6 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from models.errors import Unsupported
+
+
+def slots_beside(method: str, slots: int, alive: float, block_length: int) -> int:
+    """m with which a memory of fixed size and a block together have `slots`; what `sized` of such a method asks for."""
+    if alive != 1:
+        raise Unsupported(f"{method} keeps as many states as it has slots")
+    if slots <= block_length:
+        raise Unsupported(f"{slots} positions leave no memory beside a block of {block_length}")
+    return slots - block_length
+
 
 def greatest(importance: Tensor, count: int) -> Tensor:
     """The places [..., count] of the greatest values of importance [..., S], in order; of equal ones the later stay.

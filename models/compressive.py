@@ -31,7 +31,7 @@ from models.kernels.bands import Band
 from models.kernels.work import TILE, Lane
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions, distances, unskew
-from models.state import LayerState
+from models.state import LayerState, without_caches
 
 CARD = {
     "title": "Compressive Transformer",
@@ -164,8 +164,10 @@ class Method(Mixer):
         if x.shape[1] > room:  # the piece runs over the end of the open block
             return self.in_two(room, x, state, context)
         n, begun = x.shape[1], state["open"].shape[1]
-        compressed = torch.cat([state["compressed"], self.compress(state)], dim=1)
+        pooled = state["cache_pooled"] if context.caching and "cache_pooled" in state else self.compress(state)
+        compressed = torch.cat([state["compressed"], pooled], dim=1)
         y, caches, given = self.mix(compressed, state, x, context)
+        state = without_caches(state)
         loss = self.compression_loss(state["recent"][:, : self.block_length], x, context)
         if begun + n < self.block_length:
             stays = {**state, "open": torch.cat([state["open"], x.detach()], dim=1), **given}
@@ -273,7 +275,7 @@ class Fast(Method):
             key, value = self.project.grown(state, memory, block, context)
             y = self.project.attend_projected(block, key, value, lanes, positions)
             given = {"using": self.counted(block, key, state, slots, context)} if self.counts else {}
-            return y, {"cache_key": key, "cache_value": value}, given
+            return y, {"cache_key": key, "cache_value": value, "cache_pooled": compressed[:, self.compressed :]}, given
         sources = [*(context.norm(part) for part in memory), block]
         dropout = self.dropout.p if self.training else 0.0
         y = self.project.attend(block, sources, lanes, positions, dropout=dropout)
@@ -307,15 +309,13 @@ class Fast(Method):
     def next_caches(self, caches: LayerState, after: LayerState, context: Context) -> LayerState:
         if not caches:
             return {}
-        pooled = context.norm(self.compress(after))
-        fresh, left = pooled.shape[1], self.compressed + pooled.shape[1]
-        weights = {"cache_key": self.project.key.weight, "cache_value": self.project.value.weight}
-        return {
-            name: torch.cat(
-                [old[:, fresh:left], project(pooled, weights[name]), old[:, old.shape[1] - self.recent :]], dim=1
-            )
-            for name, old in caches.items()
-        }
+        pooled = self.compress(after)
+        states, fresh, left = context.norm(pooled), pooled.shape[1], self.compressed + pooled.shape[1]
+        grown = {"cache_pooled": pooled}
+        for name, weight in (("cache_key", self.project.key.weight), ("cache_value", self.project.value.weight)):
+            stays, recent = caches[name][:, fresh:left], caches[name][:, caches[name].shape[1] - self.recent :]
+            grown[name] = torch.cat([stays, project(states, weight), recent], dim=1)
+        return grown
 
 
 def mixer_class(settings: Settings, impl: str) -> type[Mixer]:

@@ -20,7 +20,7 @@ from models.positions import distances, position_scores
 from models.state import LayerState
 
 
-def weights(query: Tensor, key: Tensor, p: Tensor, level: Tensor, time: Tensor, count: int) -> Tensor:
+def weights(query: Tensor, key: Tensor, p: Tensor, level: Tensor, time: Tensor, count: int, near: int) -> Tensor:
     """softmax_i( (q_t . k_i + q_t . p_{t-i}) / sqrt(D) + s_i ), [B, H, n, S].
 
     Args:
@@ -29,9 +29,11 @@ def weights(query: Tensor, key: Tensor, p: Tensor, level: Tensor, time: Tensor, 
         level: s, what is added to the scores of a slot, [B, G, S].
         time: when each was read, [B, G, S].
         count: slots of memory.
+        near: how many of them, the newest, may have positions.
     """
     n, inside = query.shape[2], key.shape[2] - count
-    position = torch.cat([terms(query, p, time, count, count), position_scores(query, p, inside)], dim=-1)
+    position = torch.cat([terms(query, p, time, count, near), position_scores(query, p, inside)], dim=-1)
+    position = functional.pad(position, (count - near, 0))
     score = (query @ key.mT + position) / query.shape[-1] ** 0.5 + level[:, :, None]
     seen = functional.pad(distances(n, inside, query.device) >= 1, (count, 0), value=True)
     found: Tensor = score.masked_fill(~seen, -torch.inf).softmax(-1)
@@ -41,7 +43,7 @@ def weights(query: Tensor, key: Tensor, p: Tensor, level: Tensor, time: Tensor, 
 def terms(query: Tensor, p: Tensor, time: Tensor, count: int, near: int) -> Tensor:
     """Position terms [B, H, n, near] of memory's newest slots; zero where a distance is not one of 1 .. P.
 
-    Args: as for `weights`; near: of how many slots.
+    Args: as for `weights`.
     """
     now = time[..., time.shape[-1] - query.shape[2] :, None]  # [B, G, n, 1]
     away = now - time[:, :, None, count - near : count]  # [B, G, n, near]

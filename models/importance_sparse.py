@@ -23,14 +23,14 @@ from torch.nn import functional
 
 from models import gapped
 from models.backbone import BackboneSettings
-from models.choice import greatest, weighed
-from models.errors import SettingsError, Unsupported
+from models.choice import greatest, slots_beside, weighed
+from models.errors import SettingsError
 from models.heads import Heads
 from models.kernels.attention import attend, attend_projected, project
 from models.kernels.slot_scores import SlotScores
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions
-from models.state import LayerState
+from models.state import LayerState, without_caches
 
 CARD = {
     "title": "Importance-sparse",
@@ -62,11 +62,7 @@ class Settings:
 
 def sized(slots: int, alive: float, block_length: int) -> Settings:
     """Settings under which a head's memory and the block have `slots`. The memory's size is fixed: alive must be 1."""
-    if alive != 1:
-        raise Unsupported("importance_sparse keeps as many states as it has slots")
-    if slots <= block_length:
-        raise Unsupported(f"{slots} positions leave no memory beside a block of {block_length}")
-    return Settings(slots=slots - block_length)
+    return Settings(slots=slots_beside("importance_sparse", slots, alive, block_length))
 
 
 def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:
@@ -84,6 +80,8 @@ class Method(Mixer):
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()
         self.sizes, self.count = sizes, settings.slots
+        # The slots that may have positions: those of the last T distances.
+        self.near = min(self.count, sizes.block_length)
         self.project = Heads(sizes)
         self.importance = nn.Linear(sizes.width, sizes.heads, bias=False)  # w_h
         # log f_h: at first what is m steps old has lost 1.
@@ -118,24 +116,22 @@ class Method(Mixer):
         begun, n = state["open"].shape[1], x.shape[1]
         if begun + n > self.sizes.block_length:  # the piece runs over the end of the open block
             return self.in_two(self.sizes.block_length - begun, x, state, context)
-        kept, opened, block = (context.norm(h) for h in (state["memory"], state["open"], x))
-        own = torch.cat([opened, block], dim=1)  # [B, o + n, E]
+        cached, block = context.caching and "cache_level" in state, context.norm(x)
+        older = None if cached else (context.norm(state["memory"]), context.norm(state["open"]))
         now = (state["clock"] + torch.arange(begun + n, device=x.device))[..., None]  # [B, o + n, 1]
         time = torch.cat([state["time"], now.expand(-1, -1, self.sizes.heads)], dim=1)  # [B, m + o + n, H]
-        weights = self.importance.weight
-        level = torch.stack(
-            [
-                torch.cat([weighed(kept[:, :, head], weight), weighed(own, weight)], dim=1)
-                for head, weight in enumerate(weights)
-            ],
-            dim=-1,
-        )  # [B, m + o + n, H]
+        of_older = [state["cache_level"]] if older is None else [self.importance_of(part) for part in older]
+        importance = torch.cat([*of_older, self.importance_of(block)], dim=1)  # [B, m + o + n, H]
+        level = importance
         if self.fade is not None:  # s_{h,i} - f_h (t - i), but for what is the same for all i
-            level = level + self.fade.exp() * (time - state["clock"][..., None])
+            level = importance + self.fade.exp() * (time - state["clock"][..., None])
         query = self.project.split(self.project.query(block))
-        key, value = self.keys_and_values(kept, own, state, context)
+        key, value = self.keys_and_values(older, block, state)
         y = self.project.merge(self.read(query, key, value, level, time, context))
-        caches = {"cache_key": key, "cache_value": value} if context.caching and self.carries else {}
+        caches = {}
+        if context.caching and self.carries:
+            caches = {"cache_key": key, "cache_value": value, "cache_level": importance}
+        state = without_caches(state)
         tokens = torch.cat([state["open"], x.detach()], dim=1)
         if begun + n < self.sizes.block_length:
             return Mixed(y, {**state, "open": tokens, **caches})
@@ -143,18 +139,30 @@ class Method(Mixer):
         slots = {"memory": torch.cat([state["memory"], every_head], dim=1), "time": time, **caches}
         return Mixed(y, self.next_state(slots, level.detach(), state))
 
-    def keys_and_values(self, kept: Tensor, own: Tensor, state: LayerState, context: Context) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, m + o + n, H, D] of the heads' memories [B, m, H, E] and the open block [B, o + n, E]."""
+    def importance_of(self, h: Tensor) -> Tensor:
+        """s_h of (in pre-norm: normalised) hidden states [B, S, E], or each head's own [B, S, H, E], as [B, S, H]."""
+        return weighed(h if h.dim() == 4 else h[:, :, None], self.importance.weight)
+
+    def keys_and_values(
+        self, older: tuple[Tensor, Tensor] | None, block: Tensor, state: LayerState
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, m + o + n, H, D] of the heads' memories, the open block and the block [B, n, E].
+
+        Args:
+            older: the first two, [B, m, H, E] and [B, o, E], normalised; None where the state has caches of them.
+        """
         found = []
         for name, layer in (("cache_key", self.project.key), ("cache_value", self.project.value)):
-            if context.caching and name in state:  # the impl `fast` has carried them
-                older, fresh = state[name], own[:, state["open"].shape[1] :]
+            if older is None:
+                before, own = state[name], block
             else:
+                kept, opened = older
                 of_head = layer.weight.view(self.sizes.heads, -1, self.sizes.width)
-                older, fresh = torch.einsum("bmhe,hde->bmhd", kept, of_head), own
-            found.append(
-                torch.cat([older, project(fresh, layer.weight).view(*fresh.shape[:2], self.sizes.heads, -1)], dim=1)
-            )
+                with torch.autocast(kept.device.type, enabled=False):  # as `project`
+                    before = torch.einsum("bmhe,hde->bmhd", kept.to(of_head.dtype), of_head)
+                own = torch.cat([opened, block], dim=1)
+            new = project(own, layer.weight).view(*own.shape[:2], self.sizes.heads, -1)
+            found.append(torch.cat([before, new], dim=1))
         return found[0], found[1]
 
     def read(self, query: Tensor, key: Tensor, value: Tensor, level: Tensor, time: Tensor, context: Context) -> Tensor:
@@ -167,8 +175,10 @@ class Method(Mixer):
         """
         assert isinstance(context.shared, LearnedPositions)
         key, value = key.transpose(1, 2), value.transpose(1, 2)
-        y: Tensor = self.dropout(gapped.weights(query, key, context.shared.p, level.mT, time.mT, self.count)) @ value
-        return y
+        weight: Tensor = self.dropout(
+            gapped.weights(query, key, context.shared.p, level.mT, time.mT, self.count, self.near)
+        )
+        return weight @ value
 
     def next_state(self, slots: LayerState, level: Tensor, state: LayerState) -> LayerState:
         """The state after a block.
@@ -194,8 +204,8 @@ class Fast(Method):
     def read(self, query: Tensor, key: Tensor, value: Tensor, level: Tensor, time: Tensor, context: Context) -> Tensor:
         assert isinstance(context.shared, LearnedPositions)
         batch, heads, n, width = query.shape
-        inside, near = time.shape[1] - self.count, min(self.count, self.sizes.block_length)
-        terms = gapped.terms(query, context.shared.p, time.mT, self.count, near) / width**0.5
+        inside = time.shape[1] - self.count
+        terms = gapped.terms(query, context.shared.p, time.mT, self.count, self.near) / width**0.5
         lanes = gapped.lanes(1, n, self.count, inside)
         positions = [None, context.shared.p]
         asks, key, value = query.flatten(0, 1)[:, None], *(x.transpose(1, 2).flatten(0, 1) for x in (key, value))

@@ -33,13 +33,13 @@ from torch.nn import functional
 
 from models import gapped
 from models.backbone import BackboneSettings
-from models.choice import greatest, scrambled, weighed
-from models.errors import SettingsError, Unsupported
+from models.choice import greatest, scrambled, slots_beside, weighed
+from models.errors import SettingsError
 from models.heads import Heads
 from models.kernels.slot_scores import SlotScores
 from models.mixer import Context, Mixed, Mixer, Sizes
 from models.positions import LearnedPositions
-from models.state import LayerState
+from models.state import LayerState, without_caches
 
 CARD = {
     "title": "Memory Transformer",
@@ -75,17 +75,19 @@ class Settings:
 
 def sized(slots: int, alive: float, block_length: int) -> Settings:
     """Settings under which memory and block together have `slots`. The memory's size is fixed: alive must be 1."""
-    if alive != 1:
-        raise Unsupported("memory_transformer keeps as many states as it has slots")
-    if slots <= block_length:
-        raise Unsupported(f"{slots} positions leave no memory beside a block of {block_length}")
-    return Settings(slots=slots - block_length)
+    return Settings(slots=slots_beside("memory_transformer", slots, alive, block_length))
 
 
 def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> None:
     """Raises SettingsError for settings that cannot work together."""
     if settings.slots < 1:
         raise SettingsError("method.memory_transformer.slots", f"is {settings.slots}", "Give at least 1.")
+    if settings.memory == "none" and settings.reading == "two_pass":
+        raise SettingsError(
+            "method.memory_transformer.reading",
+            "is two_pass, and with memory=none a first reading leaves nothing for the second",
+            "Read causally, or choose another memory.",
+        )
     if settings.fading == "learned" and settings.reading == "two_pass":
         raise SettingsError(
             "method.memory_transformer.fading",
@@ -112,6 +114,8 @@ class Method(Mixer):
         self.settings, self.sizes = settings, sizes
         self.count = settings.slots if settings.memory != "none" else min(settings.slots, sizes.block_length)
         self.readings = 2 if settings.reading == "two_pass" else 1
+        # The slots that may have positions: those of the last T distances; in a second reading any.
+        self.near = self.count if self.readings == 2 else min(self.count, sizes.block_length)
         self.project = Heads(sizes)
         self.importance = nn.Linear(sizes.width, 1, bias=False)  # w
         # log f: at first what is m steps old has lost 1.
@@ -156,13 +160,20 @@ class Method(Mixer):
         forgets = self.settings.memory == "none"
         if forgets:
             state = {**state, **self.beginning(x.shape[0])}
-        older, block = context.norm(torch.cat([state["memory"], state["open"]], dim=1)), context.norm(x)
+        cached = context.caching and "cache_level" in state
+        older = None if cached else context.norm(torch.cat([state["memory"], state["open"]], dim=1))
+        block = context.norm(x)
         now = state["clock"] + torch.arange(begun + n, device=x.device)  # [B, o + n]
         time = torch.cat([state["time"], now], dim=1)  # [B, m + o + n]
-        level = torch.cat([self.importance_of(older), self.importance_of(block)], dim=1)
+        of_older = state["cache_level"] if older is None else self.importance_of(older)
+        importance = torch.cat([of_older, self.importance_of(block)], dim=1)
+        level = importance
         if self.fade is not None:  # s_i - f (t - i), but for what is the same for all i
-            level = level + self.fade.exp() * (time - state["clock"])
+            level = importance + self.fade.exp() * (time - state["clock"])
         y, caches = self.read(older, block, level, time, state, context)
+        if caches:
+            caches["cache_level"] = importance
+        state = without_caches(state)
         slots = {"memory": torch.cat([state["memory"], state["open"], x.detach()], dim=1), **caches}
         opened = slots["memory"][:, self.count :] if begun + n < self.sizes.block_length else state["open"][:, :0]
         if forgets:
@@ -176,11 +187,12 @@ class Method(Mixer):
         return weighed(h, self.importance.weight[0])
 
     def read(
-        self, older: Tensor, block: Tensor, level: Tensor, time: Tensor, state: LayerState, context: Context
+        self, older: Tensor | None, block: Tensor, level: Tensor, time: Tensor, state: LayerState, context: Context
     ) -> tuple[Tensor, LayerState]:
         """What the block [B, n, E] reads of memory and open block [B, m + o, E] and of itself, all normalised.
 
         Args:
+            older: None where the state has caches of it.
             level: what is added to the score of each slot, [B, m + o + n].
             time: when each was read.
 
@@ -188,8 +200,9 @@ class Method(Mixer):
             y [B, n, E]; and the caches of all slots, where they are wanted.
         """
         assert isinstance(context.shared, LearnedPositions)
+        assert older is not None
         query, key, value = self.project(torch.cat([older, block], dim=1), block.shape[1])
-        weight = gapped.weights(query, key, context.shared.p, level[:, None], time[:, None], self.count)
+        weight = gapped.weights(query, key, context.shared.p, level[:, None], time[:, None], self.count, self.near)
         return self.project.merge(self.dropout(weight) @ value), {}
 
     def next_state(
@@ -207,9 +220,9 @@ class Method(Mixer):
         worth = level
         if self.settings.memory == "recent":
             worth = time
-        elif self.settings.memory == "random":  # of what was read too, so that rows and documents differ
-            said = (slots["memory"].sum(-1) * 4096).round().long()
-            worth = scrambled(said, time, clock, self.seed + context.layer)
+        elif self.settings.memory == "random":
+            # Of what was read too, so that rows and documents differ: by its greatest channel, as any sum is rounded.
+            worth = scrambled(slots["memory"].argmax(-1), time, clock, self.seed + context.layer)
         least = -torch.inf if worth.is_floating_point() else torch.iinfo(worth.dtype).min
         chosen = greatest(worth.masked_fill(~slots["read"], least), self.count)  # [B, m]
         chosen = torch.where(state["finished"], torch.arange(self.count, device=clock.device), chosen)
@@ -218,8 +231,6 @@ class Method(Mixer):
     def again(self, state: LayerState) -> LayerState:
         if state["open"].shape[1]:
             raise ValueError("a document that is read again must end with a block: what is open is in no memory yet")
-        if self.settings.memory == "none":
-            return state
         return {
             **state,
             "clock": torch.zeros_like(state["clock"]),
@@ -231,23 +242,22 @@ class Fast(Method):
     """The same without stored scores, but for those of the positions of memory's newest T slots."""
 
     def read(
-        self, older: Tensor, block: Tensor, level: Tensor, time: Tensor, state: LayerState, context: Context
+        self, older: Tensor | None, block: Tensor, level: Tensor, time: Tensor, state: LayerState, context: Context
     ) -> tuple[Tensor, LayerState]:
         assert isinstance(context.shared, LearnedPositions)
         n, inside = block.shape[1], time.shape[1] - self.count
-        # The slots that may have positions: those of the last T distances; in a second reading any.
-        near = self.count if self.readings == 2 else min(self.count, self.sizes.block_length)
         query = self.project.split(self.project.query(block))
         p = context.shared.p
-        terms = gapped.terms(query, p, time[:, None], self.count, near) / query.shape[-1] ** 0.5
+        terms = gapped.terms(query, p, time[:, None], self.count, self.near) / query.shape[-1] ** 0.5
         lanes = gapped.lanes(self.project.heads, n, self.count, inside)
         positions = [None, p]
         more = {"bias": SlotScores(inside), "of_bias": [level[:, :-n], level[:, -n:], terms]}
         if context.caching and self.settings.memory != "none":
-            key, value = self.project.grown(state, [older], block, Context(norm=nn.Identity()))
+            key, value = self.project.grown(state, [state["memory"], state["open"]], block, context)
             more["of_bias"] = [level, terms]
             y = self.project.attend_projected(block, key, value, lanes, positions, **more)
             return y, {"cache_key": key, "cache_value": value}
+        assert older is not None
         dropout = self.dropout.p if self.training else 0.0
         return self.project.attend(block, [older, block], lanes, positions, dropout=dropout, **more), {}
 

@@ -47,6 +47,11 @@ def is_cache(name: str) -> bool:
     return name.startswith(CACHE)
 
 
+def without_caches(layer: LayerState) -> LayerState:
+    """A layer's state without its caches, for a step that does not carry them on."""
+    return {name: tensor for name, tensor in layer.items() if not is_cache(name)}
+
+
 def held_rows(held: Tensor, *memories: Tensor) -> tuple[list[Tensor], tuple[int, ...] | None]:
     """Memories [B, S, ...] without the slots that a row does not have (`held` [B, S]): ragged, with the rows' lengths.
 

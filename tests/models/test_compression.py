@@ -58,10 +58,9 @@ def test_each_loss_reaches_the_compressor_and_nothing_else(
     assert from_task >= everything - {"encoder.weight", "norm.bias"}, "what the task's gradient should reach"
 
 
-def test_the_loss_of_a_piece_is_its_share_of_the_block() -> None:
-    model = toy.moved(
-        toy.make("compressive", {**SETTINGS, "compression": "conv", "compression_loss": "auto_encoding"}, T)
-    )
+@pytest.mark.parametrize("loss", ["attention_reconstruction", "auto_encoding"])
+def test_the_loss_of_a_piece_is_its_share_of_the_block(loss: str) -> None:
+    model = toy.moved(toy.make("compressive", {**SETTINGS, "compression": "conv", "compression_loss": loss}, T))
     tokens = torch.randint(toy.VOCABULARY, (2, 4 * T))
     whole, _ = toy.read(model.train(), tokens)
     pieces, _ = toy.read(model, tokens, [1, 3, 3, 1, 2, 2, 4])

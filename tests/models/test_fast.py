@@ -306,7 +306,7 @@ def test_memory_is_projected_once_where_caches_are_carried(
 
 
 @pytest.mark.parametrize("pre_norm", [False, True], ids=["post", "pre"])
-@pytest.mark.parametrize("memory", ["importance", "recent", "random", "none"])
+@pytest.mark.parametrize("memory", ["importance", "recent", "random"])
 @pytest.mark.parametrize("slots", [5, T, 3 * T, 8 * T])
 def test_a_second_reading_is_that_of_the_reference_in_pieces_and_with_caches(
     slots: int, memory: str, pre_norm: bool

@@ -52,6 +52,26 @@ def test_transformer_xl_holds_its_length_from_the_start(blocks: int) -> None:
     assert after(blocks, "transformer_xl", {"memory_length": 21}) == figures(21, 21, 21 * VECTOR)
 
 
+@pytest.mark.parametrize("blocks", [1, 5])
+def test_chosen_memories_hold_their_slots_and_when_they_were_read(blocks: int) -> None:
+    slot = VECTOR + AGE + FLAG
+    assert after(blocks, "memory_transformer", {"slots": 21}) == figures(21, 21, 21 * slot + AGE + FLAG)
+    assert after(blocks, "memory_transformer", {"memory": "none"}) == figures(0, 0, 0)
+    of_all_heads = 2 * 21
+    assert after(blocks, "importance_sparse", {"slots": 21}) == figures(
+        of_all_heads, of_all_heads, of_all_heads * slot + AGE
+    )
+
+
+@pytest.mark.parametrize("blocks", [1, 5])
+def test_sums_a_cell_and_a_window_are_held_whatever_was_read(blocks: int) -> None:
+    features, heads, width, number = 9, 2, E // 2, 8
+    sums = heads * features * (width + 1) * number
+    assert after(blocks, "performer", {"features": features}) == figures(features, features, sums + 2 * AGE)
+    assert after(blocks, "lstm", {"hidden": 5}) == figures(1, 1, 2 * 5 * number)
+    assert after(blocks, "mlp_mixer", {"window": 9}) == figures(8, 8, 8 * VECTOR)
+
+
 @pytest.mark.parametrize(("blocks", "slots"), [(1, 8), (2, 16), (5, 21)])
 def test_sinusoidal_transformer_xl_grows_to_its_length(blocks: int, slots: int) -> None:
     settings = {"memory_length": 21, "positions": "sinusoidal"}

@@ -13,7 +13,9 @@ from models.adaptive_span import RESERVE
 from models.adaptive_span import Method as AdaptiveSpan
 from models.backbone import Backbone, BackboneSettings, build
 from models.errors import SettingsError, Unsupported
+from models.mixer import Context
 from models.registry import METHODS, load_file
+from models.state import State
 
 toy = load_file(Path(__file__).with_name("toy_models.py"))
 T, VOCABULARY = toy.T, toy.VOCABULARY
@@ -41,6 +43,11 @@ def test_pre_norm_starts_with_smaller_output_projections() -> None:
     for name in ("mixer.project.output.weight", "contract.weight", "contract.bias"):
         ratio = post.layers()[0].get_parameter(name) / pre.layers()[0].get_parameter(name)
         torch.testing.assert_close(ratio, torch.full_like(ratio, 4.0))
+    for method, names in (("lstm", ["output.weight"]), ("mlp_mixer", ["second.weight", "second.bias"])):
+        both = [toy.make(method, layers=8, pre_norm=pre).layers()[0].mixer for pre in (False, True)]
+        for name in names:
+            ratio = both[0].get_parameter(name) / both[1].get_parameter(name)
+            torch.testing.assert_close(ratio, torch.full_like(ratio, 4.0))
     same = ("mixer.project.value.weight", "expand.weight")
     assert all(torch.equal(post.layers()[3].get_parameter(n), pre.layers()[3].get_parameter(n)) for n in same)
 
@@ -53,6 +60,8 @@ def test_pre_norm_starts_with_smaller_output_projections() -> None:
         ("adaptive_span", {"max_span": 150}),
         ("compressive", {"memory_length": 100, "compress_size": 200}),
         ("expire_span", {"max_span": 150}),
+        ("memory_transformer", {}),
+        ("importance_sparse", {}),
     ],
 )
 def test_position_scale_is_the_standard_deviation_of_the_first_position_vectors(
@@ -64,6 +73,50 @@ def test_position_scale_is_the_standard_deviation_of_the_first_position_vectors(
 
     assert float(first().std()) == pytest.approx(1.0, rel=0.05)
     assert float(first(position_scale=0.25).std()) == pytest.approx(0.25, rel=0.05)
+
+
+@pytest.mark.parametrize("method", ["memory_transformer", "importance_sparse"])
+def test_what_is_as_old_as_memory_has_slots_has_lost_one_at_first(method: str) -> None:
+    fade = make(method, slots=20, fading="learned").layers()[0].mixer.get_parameter("fade")
+    torch.testing.assert_close(fade.detach().exp() * 20, torch.ones_like(fade))
+
+
+@pytest.mark.parametrize("impl", ["reference", "fast"])
+def test_any_states_are_the_same_ones_however_they_were_rounded(impl: str) -> None:
+    """In float32, in blocks and in pieces: what is any must not be moved by a last bit."""
+    model = toy.make("memory_transformer", {"slots": 12, "memory": "random"}, layers=3, pre_norm=True, impl=impl).eval()
+    exact = toy.make("memory_transformer", {"slots": 12, "memory": "random"}, layers=3, pre_norm=True).double().eval()
+    states = [model.init_state(32), model.init_state(32), exact.init_state(32)]
+    with torch.no_grad():
+        for _ in range(30):
+            tokens = torch.randint(VOCABULARY, (32, T))
+            states = [model(tokens, states[0]).state, pieces(model, tokens, states[1]), exact(tokens, states[2]).state]
+            for one, other, another in zip(*states, strict=True):
+                assert torch.equal(one["time"], other["time"])
+                assert torch.equal(one["time"], another["time"])
+
+
+def pieces(model: Backbone, tokens: Tensor, state: State) -> State:
+    """The state after tokens that are read three at a time."""
+    for piece in torch.split(tokens, 3, dim=1):
+        state = model(piece, state).state
+    return state
+
+
+def test_an_lstms_cell_adds_up_many_small_steps_under_autocast() -> None:
+    mixer = make("lstm", hidden=4).layers()[0].mixer
+    weights = dict(mixer.named_parameters())
+    for name, weight in weights.items():
+        weight.data.zero_()
+        if name == "recurrent.bias_ih_l0":  # gates open; 0.02 more per token
+            weight.data.view(4, 4)[[0, 1]] = 30.0
+            weight.data.view(4, 4)[2] = 0.02
+    context, state = Context(norm=nn.Identity()), mixer.init_state(1)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for _ in range(100):
+            state = mixer(torch.zeros(1, T, 16, dtype=torch.bfloat16), state, context).state
+    assert state["cell"].dtype == torch.float32
+    torch.testing.assert_close(state["cell"], torch.full((1, 1, 4), 0.02 * 100 * T), rtol=1e-3, atol=0)
 
 
 def test_adaptive_span_computes_and_caches_only_what_some_head_can_reach() -> None:
@@ -132,6 +185,15 @@ def test_a_block_longer_than_configured_is_refused() -> None:
         ("transformer_xl", {"memory_length": 0}, r"memory_length"),
         ("transformer_xl", {"same_length": True}, r"sinusoidal"),
         ("full_attention", {"max_span": 0}, r"max_span"),
+        ("memory_transformer", {"slots": 0}, r"memory_transformer\.slots"),
+        ("memory_transformer", {"reading": "two_pass", "fading": "learned"}, r"fading.*no age"),
+        ("memory_transformer", {"reading": "two_pass", "memory": "none"}, r"reading.*leaves nothing"),
+        ("importance_sparse", {"slots": 0}, r"importance_sparse\.slots"),
+        ("performer", {"features": 0}, r"features"),
+        ("performer", {"redraw_every": -1}, r"redraw_every"),
+        ("lstm", {"hidden": 0}, r"lstm\.hidden"),
+        ("mlp_mixer", {"window": 0}, r"mlp_mixer\.window"),
+        ("mlp_mixer", {"hidden": 0}, r"mlp_mixer\.hidden"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_with_their_key(

@@ -22,7 +22,7 @@ importance: Any = load_file(Path(__file__).with_name("oracles") / "importance.py
 compressed: Any = load_file(Path(__file__).with_name("oracles") / "compressive.py")
 recurrent: Any = load_file(Path(__file__).with_name("oracles") / "recurrent.py")
 
-T, WIDTH, HEADS, BLOCKS, ROWS = 4, 8, 2, 5, 2
+T, WIDTH, HEADS, HEAD_DIM, BLOCKS, ROWS = 4, 8, 2, 6, 5, 2
 Norm = Callable[[Tensor], Tensor]
 Outcome = tuple[list[Tensor], list[Tensor]]
 """Per block: y [T, E], and the auxiliary loss if there is any."""
@@ -123,7 +123,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     *(("memory_transformer", {"slots": slots}) for slots in (2, 4, 7)),
     *(("memory_transformer", {"slots": 3, "memory": memory}) for memory in ("recent", "none")),
     *(("memory_transformer", {"slots": slots, "reading": "two_pass"}) for slots in (3, 30)),
-    ("memory_transformer", {"slots": 3, "reading": "two_pass", "memory": "none"}),
+    ("memory_transformer", {"slots": 3, "reading": "two_pass", "memory": "recent"}),
     ("memory_transformer", {"slots": 5, "fading": "learned"}),
     *(("importance_sparse", {"slots": slots}) for slots in (2, 7)),
     ("importance_sparse", {"slots": 5, "fading": "learned"}),
@@ -165,7 +165,8 @@ def ours(model: Backbone, x: Tensor) -> tuple[Tensor, list[Tensor]]:
 def test_outputs_and_gradients_are_those_of_the_loops(
     method: str, settings: dict[str, Any], pre_norm: bool, record_property: Callable[[str, object], None]
 ) -> None:
-    model = toy.moved(toy.make(method, settings, T, width=WIDTH, heads=HEADS, pre_norm=pre_norm)).train()
+    model = toy.moved(toy.make(method, settings, T, width=WIDTH, heads=HEADS, head_dim=HEAD_DIM, pre_norm=pre_norm))
+    model.train()
     weights, norm = weights_of(model), model.layers()[0].norm1 if pre_norm else nn.Identity()
     if method == "performer":
         weights["features"] = model.layers()[0].mixer.features

@@ -82,6 +82,22 @@ def test_pieces_of_1_7_and_T_give_the_same_outputs_and_losses(
 
 
 @pytest.mark.parametrize(("name", "settings", "pre_norm", "impl"), CASES)
+def test_caches_that_a_call_does_not_carry_on_are_not_used_by_the_next(
+    name: str, settings: dict, pre_norm: bool, impl: str
+) -> None:
+    model = make(name, settings, pre_norm, impl)
+    tokens = torch.randint(VOCABULARY, (2, 4 * T))
+    with torch.no_grad():
+        whole, _ = read(model, tokens)
+        state, found = model.init_state(2), []
+        for number, piece in enumerate(torch.split(tokens, 5, dim=1)):
+            output = model(piece, state, caching=number % 3 != 1)
+            state = output.state
+            found.append(output.y)
+    torch.testing.assert_close(torch.cat(found, dim=1), whole, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "settings", "pre_norm", "impl"), CASES)
 @pytest.mark.parametrize("moment", [0, 5, T, 3 * T - 1])
 def test_the_past_does_not_move_when_the_future_changes(
     name: str, settings: dict, pre_norm: bool, impl: str, moment: int

@@ -115,7 +115,7 @@ def memory_transformer(
 
     `blocks` are raw inputs [T, E]; `weights` has query, key, value [H*D, E], output [E, H*D], p [D, T], importance [E]
     (w) and, with `fading: learned`, fade [] (log f); `slots` is m; `memory` is "importance", "recent" or "none";
-    `reading` is "causal" or "two_pass".
+    `reading` is "causal" or "two_pass", the latter not with memory "none".
 
         s_i = w . h_i,    a_t = softmax_i( (q_t . k_i + q_t . p_{t-i}) / sqrt(D) + s_i )
 
@@ -127,6 +127,8 @@ def memory_transformer(
         raise ValueError(f"no oracle for memory {memory!r}")
     if reading not in ("causal", "two_pass"):
         raise ValueError(f"no reading {reading!r}")
+    if reading == "two_pass" and memory == "none":
+        raise ValueError("nothing would be left for the second reading")
     if slots < 1:
         raise ValueError("the first query of a block would see nothing: slots must be at least 1")
     D = weights["query"].shape[0] // heads
@@ -182,9 +184,6 @@ def memory_transformer(
     # Second pass. What the first would have put out is thrown away, so only its memory was computed above.
     finished = held
     for b, block in enumerate(blocks):
-        if memory == "none":
-            # "Each block begins with the zero vectors": they stand before this block, not behind the document.
-            finished = zero_slots(b * T, slots, block)
         outputs.append(read(block, b * T, finished))
     return outputs
 
