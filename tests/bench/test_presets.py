@@ -96,6 +96,17 @@ def test_methods_of_a_comparison_share_everything_but_the_method(name: str) -> N
         assert len({length for _, length in blocks}) == 1 or blocks == single | {("compressive", 2)}
 
 
+@pytest.mark.parametrize("name", presets.names())
+def test_memories_that_choose_hold_as_many_states(name: str) -> None:
+    chosen: dict[str, set[int]] = {}
+    for cell in cells(name):
+        if cell.method in ("memory_transformer", "importance_sparse"):
+            each = cell.backbone["heads"] if cell.method == "importance_sparse" else 1
+            chosen.setdefault(cell.task, set()).add(each * cell.method_settings["slots"])
+    assert chosen
+    assert all(len(sizes) == 1 for sizes in chosen.values()), chosen
+
+
 @pytest.mark.parametrize("name", ["small", "paper"])
 def test_numbers_that_are_compared_come_from_three_seeds_and_of_agents_from_five(name: str) -> None:
     for cell in cells(name):
