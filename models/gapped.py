@@ -59,6 +59,12 @@ def lanes(heads: int, n: int, count: int, inside: int) -> list[Lane]:
     return [Lane(slice(0, heads), (memory, Band(lag=n, size=inside)))]
 
 
+def mean_age(state: LayerState) -> Tensor:
+    """How many tokens before the open block the slots of memory were read, on average; 0 where none was read."""
+    age = (state["clock"].view(-1, *(1,) * (state["time"].dim() - 1)) - state["time"]) * state["read"]
+    return age.sum() / state["read"].sum().clamp(min=1)
+
+
 def kept(slots: Mapping[str, Tensor], chosen: Tensor) -> LayerState:
     """What the chosen slots have of tensors [B, S, ...] (or [B, S, H, ...]): their places are [B, m] (or [B, m, H])."""
     found = {}

@@ -74,6 +74,7 @@ def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> 
 class Method(Mixer):
     """Attention to the block and to what was most important to each head before it."""
 
+    statistic_units: ClassVar[dict[str, str]] = {"mean_age": "tokens"}
     carries: ClassVar[bool] = False
     """Whether keys and values of memory are carried from call to call, where they may be."""
 
@@ -131,13 +132,13 @@ class Method(Mixer):
         caches = {}
         if context.caching and self.carries:
             caches = {"cache_key": key, "cache_value": value, "cache_level": importance}
-        state = without_caches(state)
+        state, statistics = without_caches(state), {"mean_age": gapped.mean_age(state)}
         tokens = torch.cat([state["open"], x.detach()], dim=1)
         if begun + n < self.sizes.block_length:
-            return Mixed(y, {**state, "open": tokens, **caches})
+            return Mixed(y, {**state, "open": tokens, **caches}, statistics=statistics)
         every_head = tokens[:, :, None].expand(-1, -1, self.sizes.heads, -1)
         slots = {"memory": torch.cat([state["memory"], every_head], dim=1), "time": time, **caches}
-        return Mixed(y, self.next_state(slots, level.detach(), state))
+        return Mixed(y, self.next_state(slots, level.detach(), state), statistics=statistics)
 
     def importance_of(self, h: Tensor) -> Tensor:
         """s_h of (in pre-norm: normalised) hidden states [B, S, E], or each head's own [B, S, H, E], as [B, S, H]."""

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +109,8 @@ def check_objective(settings: Settings, objective: str) -> None:
 class Method(Mixer):
     """Attention to the block and to what was most important before it."""
 
+    statistic_units: ClassVar[dict[str, str]] = {"mean_age": "tokens"}
+
     def __init__(self, settings: Settings, sizes: Sizes) -> None:
         super().__init__()
         self.settings, self.sizes = settings, sizes
@@ -178,9 +180,11 @@ class Method(Mixer):
         opened = slots["memory"][:, self.count :] if begun + n < self.sizes.block_length else state["open"][:, :0]
         if forgets:
             return Mixed(y, {"open": opened})
+        # In a second reading what memory holds is of another time.
+        statistics = {"mean_age": gapped.mean_age(state)} if self.readings == 1 else {}
         if begun + n < self.sizes.block_length:
-            return Mixed(y, {**state, "open": opened, **caches})
-        return Mixed(y, self.next_state(slots, level.detach(), time, state, context))
+            return Mixed(y, {**state, "open": opened, **caches}, statistics=statistics)
+        return Mixed(y, self.next_state(slots, level.detach(), time, state, context), statistics=statistics)
 
     def importance_of(self, h: Tensor) -> Tensor:
         """s of (in pre-norm: normalised) hidden states [B, S, E], as [B, S]."""

@@ -170,6 +170,7 @@ def lines_frame(tables: Sequence[QualityTable]) -> pd.DataFrame:
                     "state_bytes": line.state_bytes,
                     "flops_per_token": line.flops_per_token,
                     "mean_span_tokens": line.mean_span,
+                    "mean_age_tokens": line.mean_age,
                     "parameters": line.parameters,
                 }
             )

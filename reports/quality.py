@@ -40,6 +40,8 @@ class Line:
     flops_per_token: float | None
     """Of all layers' forward pass, by the formula of the method's card."""
     mean_span: float | None
+    mean_age: float | None
+    """Of what a memory that chooses holds, in tokens."""
     solved: int | None
     """Seeds whose score counts as having solved the task; None where none has a score or the task does not say."""
     further: dict[str, Mean]
@@ -141,6 +143,7 @@ def _line(
         state_bytes=_value(group, "state_bytes"),
         flops_per_token=_value(group, "flops_per_token"),
         mean_span=_value(group, "mean_span"),
+        mean_age=_value(group, "mean_age"),
         solved=None if solved_at is None or not scores else sum(score >= solved_at for score in scores.values()),
         further={name: found for name in further if (found := _mean(group.values(name, split)))},
     )
@@ -178,6 +181,8 @@ def size_flag(line: Line, quality: QualityTable) -> str:
 def quality_part(quality: QualityTable) -> Table:
     """The table as it is shown."""
     arrow = "↑" if quality.higher_is_better else "↓"
+    spans = any(line.mean_span is not None for line in quality.lines)
+    ages = any(line.mean_age is not None for line in quality.lines)
     costed = any(line.flops_per_token is not None for line in quality.lines)
     header = [
         "method",
@@ -187,7 +192,8 @@ def quality_part(quality: QualityTable) -> Table:
         "seeds",
         "alive / allocated (slots/stream)",
         "state (kB/stream)",
-        "mean span (tokens)",
+        *(["mean span (tokens)"] if spans else []),
+        *(["mean age (tokens)"] if ages else []),
         *(["cost (kFLOP/token)"] if costed else []),
         "parameters",
     ]
@@ -206,7 +212,8 @@ def quality_part(quality: QualityTable) -> Table:
             f"{line.cells - line.failed} of {line.cells}",
             f"{number(line.slots_alive, 1)} / {number(line.slots_allocated, 1)}",
             number(None if line.state_bytes is None else line.state_bytes / 1000, 1),
-            number(line.mean_span, 1),
+            *([number(line.mean_span, 1)] if spans else []),
+            *([number(line.mean_age, 1)] if ages else []),
             *([number(None if line.flops_per_token is None else line.flops_per_token / 1000, 0)] if costed else []),
             number(line.parameters, 0),
         ]

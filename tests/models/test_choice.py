@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -29,6 +30,20 @@ def test_terms_are_those_of_distances_from_1_to_p_wherever_a_slot_stands() -> No
     time = torch.tensor([4, 6, 8, 7, 9, 10, 9]).view(1, 1, 7)  # six slots of memory; the query's own is the last
     assert terms(query, p, time, 6, 6).flatten().tolist() == [0, 30, 10, 20, 0, 0]
     assert terms(query, p, time, 6, 3).flatten().tolist() == [20, 0, 0]
+
+
+def test_the_mean_age_is_that_of_what_was_read_and_kept() -> None:
+    model = toy.make("memory_transformer", {"slots": 12, "memory": "recent"}, T)
+    outputs, state = toy.read(model, torch.randint(toy.VOCABULARY, (2, 4 * T)))
+    ages = [float(output.statistics["mean_age"]) for output in outputs]
+    assert ages == [0, 4.5, 6.5, 6.5], "nothing; 1 to 8 tokens; 1 to 12"
+    each_head = toy.make("importance_sparse", {"slots": 12}, T)
+    outputs, state = toy.read(each_head, torch.randint(toy.VOCABULARY, (2, 4 * T)))
+    outputs = [each_head(torch.randint(toy.VOCABULARY, (2, T)), state)]
+    kept_at = torch.stack([layer["time"] for layer in state]).double()
+    assert float(outputs[0].statistics["mean_age"]) == pytest.approx(float(4 * T - kept_at.mean()))
+    twice = toy.make("memory_transformer", {"slots": 12, "reading": "two_pass"}, T)
+    assert "mean_age" not in toy.read(twice, torch.randint(toy.VOCABULARY, (2, T)))[0][0].statistics
 
 
 def test_scrambled_numbers_are_uniform_and_change_with_each_of_their_parts() -> None:

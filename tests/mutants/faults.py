@@ -1275,8 +1275,8 @@ ZOO = (
     Fault(
         "caches that were not carried on are used later",
         "models/importance_sparse.py",
-        "        state = without_caches(state)\n",
-        "",
+        "state, statistics = without_caches(state), ",
+        "statistics = ",
         "tests/models/test_streaming.py::test_caches_that_a_call_does_not_carry_on_are_not_used_by_the_next"
         "[importance_sparse-0-post-fast]",
     ),
