@@ -27,6 +27,7 @@ FIGURES = {
     "slots_allocated": 64.0,
     "state_bytes": 16384.0,
     "mean_span": 7.25,
+    "mean_age": 31.5,
     "flops_per_token": 123_400.0,
     "parameters": 1000.0,
 }
@@ -86,6 +87,7 @@ def test_columns_name_their_units(page: str) -> None:
         "alive / allocated (slots/stream)",
         "state (kB/stream)",
         "mean span (tokens)",
+        "mean age (tokens)",
         "cost (kFLOP/token)",
         "parameters",
     ]
@@ -117,7 +119,7 @@ def test_best_comes_first_whichever_end_is_better(page: str) -> None:
 
 def test_memory_is_in_slots_and_in_thousands_of_bytes(page: str) -> None:
     line = stored.line_of(stored.section(page, "enwik8-4M"), "Expire-Span")
-    assert line[4:] == ["12.5 / 64.0", "16.4", "7.2", "123", "1,000"]
+    assert line[4:] == ["12.5 / 64.0", "16.4", "7.2", "31.5", "123", "1,000"]
 
 
 def test_seeds_are_of_one_line_whatever_preset_they_came_from(page: str) -> None:
