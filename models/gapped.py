@@ -60,9 +60,13 @@ def lanes(heads: int, n: int, count: int, inside: int) -> list[Lane]:
 
 
 def mean_age(state: LayerState) -> Tensor:
-    """How many tokens before the open block the slots of memory were read, on average; 0 where none was read."""
-    age = (state["clock"].view(-1, *(1,) * (state["time"].dim() - 1)) - state["time"]) * state["read"]
-    return age.sum() / state["read"].sum().clamp(min=1)
+    """How many tokens before the open block a row's slots were read, on average; 0 for a row of which none was.
+
+    Returns:
+        the mean over rows, a scalar.
+    """
+    age, read = state["clock"] - state["time"].flatten(1), state["read"].flatten(1)
+    return ((age * read).sum(1) / read.sum(1).clamp(min=1)).mean()
 
 
 def kept(slots: Mapping[str, Tensor], chosen: Tensor) -> LayerState:

@@ -13,6 +13,7 @@ from models.adaptive_span import Method as AdaptiveSpan
 from models.backbone import Backbone
 from models.expire_span import Method as ExpireSpan
 from models.registry import METHODS, load_file
+from models.state import LayerState
 from tasks import enwik8
 
 toy = load_file(Path(__file__).with_name("toy_training.py"))
@@ -34,6 +35,13 @@ def spans(mixer: nn.Module, h: Tensor) -> Tensor | None:
     return mixer.ratio * mixer.settings.max_span if isinstance(mixer, AdaptiveSpan) else None
 
 
+def mean_age(layer: LayerState, row: int) -> float:
+    """How long before the next block the slots of a row were read that were, on average."""
+    slots = zip(layer["time"][row].flatten().tolist(), layer["read"][row].flatten().tolist(), strict=True)
+    ages = [int(layer["clock"][row]) - time for time, read in slots if read]
+    return sum(ages) / len(ages) if ages else 0.0
+
+
 @torch.no_grad()
 def figures_by_hand(model: Backbone, source: Any) -> dict[str, float]:
     """Means over blocks (`max_`: the largest) of what the memory holds and of the spans predicted."""
@@ -44,8 +52,11 @@ def figures_by_hand(model: Backbone, source: Any) -> dict[str, float]:
     for _ in range(source.blocks):
         batch = source.read(position)
         assert bool((batch.weights == 1).all())
-        position, state = batch.position, model(batch.inputs, state).state
+        before, position, state = state, batch.position, model(batch.inputs, state).state
         figures = model.memory(state)
+        if "read" in before[0]:
+            ages = [mean_age(layer, row) for layer in before for row in range(2)]
+            figures["mean_age"] = sum(ages) / len(ages)
         layers = [spans(block.mixer, h) for block, h in zip(model.layers(), given, strict=True)]
         if layers[0] is not None:
             figures["mean_span"] = sum(float(span.mean()) for span in layers if span is not None) / len(layers)
@@ -75,5 +86,6 @@ def test_memory_and_spans_of_an_evaluation_are_means_over_its_blocks(text: str, 
         expected["redraws"] = 0.0
     assert module.statistics == pytest.approx(expected, rel=1e-9)
     assert ("mean_span" in expected) == (method in ("adaptive_span", "expire_span"))
+    assert ("mean_age" in expected) == (method in ("memory_transformer", "importance_sparse"))
     if method == "expire_span":
         assert expected["slots_alive"] < expected["max_slots_alive"]
