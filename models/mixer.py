@@ -145,7 +145,7 @@ class Mixer(nn.Module, ABC):
 
     def again(self, state: LayerState) -> LayerState:
         """The state in which a document that was read to its end is read again. For methods with two `readings`."""
-        raise NotImplementedError(f"{type(self).__name__} reads once")
+        raise NotImplementedError(f"{type(self).__module__} has no `again`, which a method with two `readings` needs")
 
     def numbers(self) -> Tensor | None:
         """Numbers [k] that depend on parameters and that `forward` must know on the host (how far to look back, say).

@@ -27,6 +27,7 @@ class DocumentTrainingStep(TrainingStep):
         """One training step, as `DocumentModule.training_step` takes it."""
         assert self.batch is not None
         seed_generators(derive(self.seed, "step", self.count, "rank", 0))
+        self.state = None  # as in training, the last document's memory is not held while the next is read
         with self.autocast():
             read = read_document(
                 self.model,
@@ -53,6 +54,7 @@ class DocumentEvaluationStep(EvaluationStep):
     def step(self) -> None:
         """Labels the document."""
         assert self.batch is not None
+        self.state = None
         with torch.no_grad(), self.autocast():
             for _, output in labelled(self.model, self.batch):
                 self.state = output.state
