@@ -177,8 +177,7 @@ def flops_per_token(spec: CellSpec, parts: Parts, slots: float) -> float | None:
     Encoder and head, which are the task's, are not in it. A method that reads twice counts twice.
     """
     sizes = parts.model.sizes
-    named = {"E": sizes.width, "H": sizes.heads, "D": sizes.head_dim, "T": sizes.block_length, "F": sizes.feedforward}
-    named["B"] = parts.train.evaluation_batch_size
+    named = cost.sizes_of(sizes, parts.train.evaluation_batch_size)
     settings = vars(METHODS.load(spec.method).Settings(**spec.method_settings))
     mixing = cost.flops_per_token(METHODS.card(spec.method), settings, named, slots)
     if mixing is None:

@@ -323,9 +323,7 @@ def _settings(part: Part, values: Mapping[str, Given]) -> Any:
 
 def _check_formulas(part: Part, settings: Any, backbone: Any, train: Any) -> None:
     """Raises SettingsError where a card's `cost` or `state` is no formula, before anything is trained."""
-    sizes = backbone.sizes(train.block_length)
-    named = {"E": sizes.width, "H": sizes.heads, "D": sizes.head_dim, "T": sizes.block_length, "F": sizes.feedforward}
-    named["B"] = train.evaluation_batch_size
+    named = cost.sizes_of(backbone.sizes(train.block_length), train.evaluation_batch_size)
     for stated in (cost.flops_per_token, cost.state_numbers):
         try:
             stated(part.card, vars(settings), named, 1.0)

@@ -21,6 +21,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from models.mixer import Sizes
+
 _OPERATORS: Mapping[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -48,13 +50,25 @@ def value(formula: str, names: Names) -> Any:
     return _value(tree, names)
 
 
+def sizes_of(sizes: Sizes, rows: int) -> Names:
+    """The letters E, H, D, T, F, B of formulas, for layers of these sizes that read `rows` rows together."""
+    return {
+        "E": sizes.width,
+        "H": sizes.heads,
+        "D": sizes.head_dim,
+        "T": sizes.block_length,
+        "F": sizes.feedforward,
+        "B": rows,
+    }
+
+
 def flops_per_token(card: Names, settings: Names, sizes: Names, slots: float) -> float | None:
     """Operations of one layer per token in the forward pass; None where the card states no `cost`.
 
     Args:
         card: the method's CARD.
         settings: the fields of its Settings.
-        sizes: E, H, D, T, F, B.
+        sizes: E, H, D, T, F, B, as `sizes_of` gives them.
         slots: S.
     """
     return _of("cost", card, settings, {**sizes, "S": slots})
