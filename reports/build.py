@@ -119,16 +119,17 @@ def figures(study: Path, quality: QualityTable, cards: Any, folder: Path, name: 
         found.append(Figure(svg, by_setting_figure.alt(quality, each)))
     look = looks([line.group for line in quality.lines], cards)
     # Of settings that are varied there are too many lines for figures along anything else; the page says so.
-    picture = None if varied else learning_curves.draw(study, quality, look)
+    efficiency = efficiency_table(quality)
+    step_ms = {line.line.group.label: line.time.value for line in efficiency.lines} if efficiency else {}
+    picture = None if varied else learning_curves.draw(study, quality, look, step_ms)
     if picture is not None:
         svg, _ = write(picture, folder, f"{name}-learning-curves")
-        found.append(Figure(svg, learning_curves.alt(quality)))
+        found.append(Figure(svg, learning_curves.alt(quality, bool(picture.axes[2:]))))
     all_distances = [] if varied else by_distance(quality)
     for distances in all_distances:
         own = f"-{distances.metric.replace('_', '-')}" if len(all_distances) > 1 else ""
         svg, _ = write(by_distance_figure.draw(quality, distances, look), folder, f"{name}{own}-by-distance")
         found.append(Figure(svg, by_distance_figure.alt(quality, distances)))
-    efficiency = efficiency_table(quality)
     picture = None if efficiency is None else tradeoff.draw(efficiency, look)
     if efficiency is not None and picture is not None:
         svg, _ = write(picture, folder, f"{name}-tradeoff")

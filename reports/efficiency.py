@@ -59,6 +59,12 @@ class EfficiencyLine:
     status: str
     """Why there is no time or memory; empty where there is."""
 
+    @property
+    def minutes(self) -> float | None:
+        """Training's steps times the time of one; None where that was not measured."""
+        steps = int(self.line.group.spec["train"]["steps"])
+        return None if self.time.value is None else steps * self.time.value / 60_000
+
 
 @dataclass(frozen=True)
 class EfficiencyTable:

@@ -25,6 +25,7 @@ def efficiency_parts(efficiency: EfficiencyTable) -> list[Part]:
         f"{quality.split} {quality.metric} ({quality.unit}) {arrow}",
         "time per batch (ms) ↓",
         "time ratio",
+        "all steps (min) ↓",
         "peak memory (MB) ↓",
         "memory ratio",
         "evaluation memory (MB) ↓",
@@ -33,7 +34,7 @@ def efficiency_parts(efficiency: EfficiencyTable) -> list[Part]:
     ]
     if theirs:
         header.insert(4, "published time ratio")
-        header.insert(7, "published memory ratio")
+        header.insert(8, "published memory ratio")
     lines = []
     for line in efficiency.lines:
         base = line.line.group is quality.baseline
@@ -42,6 +43,7 @@ def efficiency_parts(efficiency: EfficiencyTable) -> list[Part]:
             shown(line.line.score, quality.unit),
             _with_spread(line.time, 1),
             "1" if base and line.time.value is not None else _with_spread(line.time_ratio, 2),
+            number(line.minutes, 1),
             number(_mb(line.memory), 1),
             number(line.memory_ratio, 2),
             number(_mb(line.memory_evaluation), 1),
@@ -50,7 +52,7 @@ def efficiency_parts(efficiency: EfficiencyTable) -> list[Part]:
         ]
         if theirs:
             cells.insert(4, number(line.time_published, 2))
-            cells.insert(7, number(line.memory_published, 2))
+            cells.insert(8, number(line.memory_published, 2))
         lines.append(tuple(cells))
     return [Table(tuple(header), tuple(lines)), _reading(efficiency, theirs)]
 
@@ -86,7 +88,8 @@ def _reading(efficiency: EfficiencyTable, theirs: bool) -> Bullets:
     said: list[Text] = [
         f"Measured on {where}, after training, at the spans it has reached, {state}; timed one process at a time.",
         f"Time: one training step ({step}) outside the Trainer, median [20th, 80th "
-        f"percentile] of {counts[0]}{f' to {counts[-1]}' if counts[1:] else ''} steps."
+        f"percentile] of {counts[0]}{f' to {counts[-1]}' if counts[1:] else ''} steps. "
+        "All steps: as many as were trained, times it."
         if counts
         else "",
         f"Ratios to Transformer-XL: times are paired by round, {over_rounds(rounds)}."
@@ -169,6 +172,7 @@ def frame(tables: Sequence[EfficiencyTable]) -> pd.DataFrame:
                 "time_ms_p20": line.time.low,
                 "time_ms_p80": line.time.high,
                 "time_steps": line.time.n,
+                "training_minutes": line.minutes,
                 "time_ratio": line.time_ratio.value,
                 "time_ratio_low": line.time_ratio.low,
                 "time_ratio_high": line.time_ratio.high,

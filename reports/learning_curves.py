@@ -1,5 +1,5 @@
 """Learning curves: the task's metric on validation, and the training loss, against tokens read; where a task is acting,
-the reward of training episodes, against their number.
+the reward of training episodes, against their number. Where steps were timed, validation against time too.
 
 One line per method: the mean over seeds, on validation with the range over seeds as a band. Losses are of single
 batches, whose luck would hide the lines: they are drawn as means over stretches of the training, without bands.
@@ -32,40 +32,61 @@ _MARKS = 5
 """Markers on a line of losses, enough to tell it from the others without colour."""
 
 
-def draw(study: Path, quality: QualityTable, looks: Mapping[str, Look]) -> Figure | None:
-    """The figure of one table; None where no cell has logged anything."""
+def draw(
+    study: Path, quality: QualityTable, looks: Mapping[str, Look], step_ms: Mapping[str, float | None]
+) -> Figure | None:
+    """The figure of one table; None where no cell has logged anything.
+
+    Args:
+        looks: of its lines, by label.
+        step_ms: what the clock found a training step to take, in milliseconds, by label. What a cell took by itself
+            is not drawn: others ran beside it.
+    """
     groups = [line.group for line in quality.lines]
     validation = {group.label: _curve(study, group, "validation", quality.metric) for group in groups}
     acts = quality.objective == "episodes"
     training = {group.label: _curve(study, group, "train", "reward" if acts else "loss") for group in groups}
     if not any(training.values()) and not any(validation.values()):
         return None
-    drawn, (left, right) = figure(10.0, 3.8, 2)
+    timed = {label: ms for label, ms in step_ms.items() if ms is not None and validation.get(label)}
+    drawn, (left, right, *third) = figure(14.5 if timed else 10.0, 3.8, 3 if timed else 2)
     for number, group in enumerate(groups):
-        tokens, look = _per_step(group, acts), looks[group.label]
+        thousands, look = _per_step(group, acts) / 1000, looks[group.label]
         curve = validation[group.label]
-        _line(left, curve, tokens, look)
-        _band(left, curve, tokens, look)
-        _line(right, _late(training[group.label], group), tokens, look, (number, len(groups)))
-    levels(left, {f"{name} ({quality.split})": value for name, value in quality.references.items()})
+        _line(left, curve, thousands, look)
+        _band(left, curve, thousands, look)
+        _line(right, _late(training[group.label], group), thousands, look, (number, len(groups)))
+        if group.label in timed:
+            _line(third[0], curve, timed[group.label] / 60_000, look)
+    for axes in (left, *third):
+        levels(axes, {f"{name} ({quality.split})": value for name, value in quality.references.items()})
     unit = "episodes" if acts else "tokens"
     left.set_xlabel(f"training {unit} (thousands)")
     right.set_xlabel(f"training {unit} (thousands), the first {100 * _LEFT_OUT:.0f} % left out")
     bands = any(len(values) > 1 for curve in validation.values() for values in curve.values())
     title(left, f"{quality.heading}: validation")
-    left.set_ylabel(f"{quality.metric} ({quality.unit}), {'higher' if quality.higher_is_better else 'lower'} is better")
+    better = f"{quality.metric} ({quality.unit}), {'higher' if quality.higher_is_better else 'lower'} is better"
+    left.set_ylabel(better)
+    for axes in third:
+        title(axes, "validation against time")
+        axes.set_xlabel("training time (minutes): steps × time per batch")
+        axes.set_ylabel(better)
     title(right, "training reward" if acts else "training loss")
     right.set_ylabel(f"{'reward per episode' if acts else 'loss (nats per target)'}, means over stretches")
     legend(drawn, left if any(validation.values()) else right, title="mean; band: range over seeds" if bands else "")
     return drawn
 
 
-def alt(quality: QualityTable) -> str:
-    """What the figure shows."""
+def alt(quality: QualityTable, timed: bool) -> str:
+    """What the figure shows.
+
+    Args:
+        timed: whether steps were timed, and validation is drawn against time too.
+    """
     trained, along = ("reward", "episodes") if quality.objective == "episodes" else ("loss", "tokens")
     return (
         f"Learning curves of {quality.heading}: validation {quality.metric} and training {trained} against training "
-        f"{along}, one line per method"
+        f"{along}{', and validation against training time' if timed else ''}, one line per method"
     )
 
 
@@ -95,16 +116,17 @@ def _late(curve: Curve, group: Group) -> Curve:
     return {step: values for step, values in curve.items() if step > first}
 
 
-def _line(axes: Axes, curve: Curve, tokens: int, look: Look, turn: tuple[int, int] | None = None) -> None:
+def _line(axes: Axes, curve: Curve, per_step: float, look: Look, turn: tuple[int, int] | None = None) -> None:
     """A method's line.
 
     Args:
+        per_step: what a step is on the axis.
         turn: of a line of losses, its number and how many lines there are: each has its markers in other places.
     """
     if not curve:
         return
     steps = sorted(curve)
-    x, y = _thousands(steps, tokens), [fmean(curve[step]) for step in steps]
+    x, y = _along(steps, per_step), [fmean(curve[step]) for step in steps]
     how = look.keywords()
     if turn is not None:
         length = -(-len(steps) // _STRETCHES)
@@ -115,15 +137,15 @@ def _line(axes: Axes, curve: Curve, tokens: int, look: Look, turn: tuple[int, in
     axes.plot(x, y, **how)
 
 
-def _thousands(steps: Sequence[int], tokens: int) -> list[float]:
-    return [step * tokens / 1000 for step in steps]
+def _along(steps: Sequence[int], per_step: float) -> list[float]:
+    return [step * per_step for step in steps]
 
 
-def _band(axes: Axes, curve: Curve, tokens: int, look: Look) -> None:
+def _band(axes: Axes, curve: Curve, per_step: float, look: Look) -> None:
     if max((len(values) for values in curve.values()), default=0) > 1:
         steps = sorted(curve)
         low, high = [min(curve[step]) for step in steps], [max(curve[step]) for step in steps]
-        axes.fill_between(_thousands(steps, tokens), low, high, color=look.colour, alpha=0.15, linewidth=0)
+        axes.fill_between(_along(steps, per_step), low, high, color=look.colour, alpha=0.15, linewidth=0)
 
 
 def _parts(values: Sequence[float], length: int) -> list[Sequence[float]]:

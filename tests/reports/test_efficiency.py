@@ -61,6 +61,15 @@ def cells_of(text: str, label: str) -> dict[str, str]:
     return dict(zip(names, values, strict=True))
 
 
+def test_a_trainings_minutes_are_its_steps_times_the_time_of_one(tmp_path: Path) -> None:
+    measured = [clocked("transformer_xl", 30_000.0, 4e6), clocked("expire_span", None, None)]
+    text, frame = report(tmp_path / "s", ["transformer_xl", "expire_span"], measured)
+    assert [cells_of(text, name)["all steps (min) ↓"] for name in ("Transformer-XL", "Expire-Span")] == ["5.0", "-"]
+    minutes = frame.set_index("label")["training_minutes"]
+    assert minutes["Transformer-XL"] == pytest.approx(5.0), "10 steps"
+    assert pd.isna(minutes["Expire-Span"])
+
+
 def test_ratios_stand_beside_those_that_were_published(tmp_path: Path) -> None:
     overhead = Row("trainer_overhead", 0.012, "share", "train", 10, context={"low": 0.01, "high": 0.015})
     measured = [

@@ -37,7 +37,8 @@ def drawn(folder: Path, losses: Mapping[tuple[str, int], Mapping[int, float]], *
             dict(zip(names, record, strict=True)) | {"seconds": 1.0} for record in records
         )
     (quality,) = quality_tables(load(study))
-    figure = learning_curves.draw(study, quality, looks([line.group for line in quality.lines], {}))
+    looked = looks([line.group for line in quality.lines], {})
+    figure = learning_curves.draw(study, quality, looked, logged.get("step_ms", {}))
     assert figure is not None
     return figure
 
@@ -87,6 +88,24 @@ def test_seeds_are_a_mean_with_their_range_and_the_legend_says_so(tmp_path: Path
     heights = [y for _, y in band.get_paths()[0].vertices.tolist()]  # type: ignore[union-attr]
     assert (min(heights), max(heights)) == (2.0, 4.0)
     assert figure.legends[0].get_title().get_text() == "mean; band: range over seeds"
+
+
+def test_validation_is_drawn_against_time_too_for_whom_the_clock_has_timed(tmp_path: Path) -> None:
+    losses = {(method, 0): {50: 2.0} for method in ("transformer_xl", "expire_span")}
+    validation = {key: {50: 2.5, 100: 2.0} for key in losses}
+    step_ms = {"Transformer-XL": None, "Expire-Span": 1200.0}
+    figure = drawn(tmp_path, losses, validation=validation, step_ms=step_ms)
+    left, _, third = figure.axes
+    (line,) = third.lines
+    assert (line.get_label(), points(line)) == ("Expire-Span", [[1.0, 2.5], [2.0, 2.0]])
+    assert third.get_ylabel() == left.get_ylabel()
+    assert "minutes" in third.get_xlabel()
+
+
+def test_where_nothing_was_timed_there_is_no_panel_for_it(tmp_path: Path) -> None:
+    losses = {("transformer_xl", 0): {50: 2.0}}
+    figure = drawn(tmp_path, losses, validation={("transformer_xl", 0): {50: 2.0}}, step_ms={"Transformer-XL": None})
+    assert len(figure.axes) == 2
 
 
 def test_with_one_seed_the_legend_names_no_band(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_curves_of_agents_are_of_success_and_reward_by_episodes(tmp_path: Path) 
     manifest.cell_folder(study, cell.id).append(
         dict(zip(names, record, strict=True)) | {"seconds": 1.0} for record in records
     )
-    quality, drawn = figure(study, lambda quality, look: learning_curves.draw(study, quality, look))
+    quality, drawn = figure(study, lambda quality, look: learning_curves.draw(study, quality, look, {}))
     left, right = drawn.axes
     (curve,) = [line for line in right.lines if np.size(line.get_xdata())]
     assert curve.get_ydata() == pytest.approx([0.25, 0.5])
@@ -257,7 +257,7 @@ def test_curves_of_agents_are_of_success_and_reward_by_episodes(tmp_path: Path) 
     assert "reward per episode" in right.get_ylabel()
     assert "episodes" in left.get_xlabel()
     assert names_of(left) == {"oracle (test)", "reactive (test)", "chance (test)"}
-    assert "reward against training episodes" in learning_curves.alt(quality)
+    assert "reward against training episodes" in learning_curves.alt(quality, False)
 
 
 def test_a_sweep_has_no_figure_of_the_test(tmp_path: Path) -> None:
