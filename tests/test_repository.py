@@ -190,3 +190,14 @@ def test_readme_says_which_python_before_it_uses_one(checkout: Path) -> None:
     assert readme.index("source .venv/bin/activate") < readme.index("python -m bench")
     assert "conda activate spanbench" in readme
     assert "name: spanbench" in (checkout / "environment.yml").read_text(encoding="utf-8")
+
+
+def test_every_interval_that_is_told_stands_in_a_committed_report(checkout: Path) -> None:
+    """Results that are replaced may leave no figure of theirs behind in a text."""
+    interval = re.compile(r"\d[\d,]*\.?\d* ± \d[\d.]*\d|\d[\d,.]*\d \[[\d., -]+\]")
+    reports = [*checkout.glob("docs/results/*/report/report.md"), *checkout.glob("docs/results/*/*-contexts.md")]
+    stored = {found for path in reports for found in interval.findall(path.read_text(encoding="utf-8"))}
+    for name in ("README.md", "docs/findings.md"):
+        told = interval.findall((checkout / name).read_text(encoding="utf-8"))
+        assert len(told) > 3
+        assert {found for found in told if found not in stored} == set(), name
