@@ -1,7 +1,7 @@
 """How all figures look: one size of type, quiet axes, a method's own colour and marker, SVG and PNG.
 
-Colour and marker stand in the method's card; variants of a method share them and are told apart by their line, so that
-figures stay readable in grey.
+Colour and marker stand in the method's card; variants of a method have shades of the colour and share the marker, and
+are told apart by their line too, so that figures stay readable in grey.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
@@ -26,6 +27,8 @@ from reports.groups import Group, card_of
 LINES = ("-", "--", ":", "-.")
 _LOOKS = (*((line, line == "-") for line in LINES), *((line, line != "-") for line in LINES))
 """Lines of one method, one after the other, and whether their markers are filled."""
+_SHADES = (0.0, -0.5, 0.5)
+"""How much darker or lighter than the method's colour they are, of the way to black or white."""
 _LEGEND = 2.0
 """Inches beside the axes that a figure's width has for the legend."""
 _STYLE: Any = {
@@ -86,8 +89,16 @@ def looks_of(named: Mapping[str, Group], cards: Mapping[str, Mapping[str, Any]])
         number = seen.get(group.title, 0)
         seen[group.title] = number + 1
         line, filled = _LOOKS[number % len(_LOOKS)]
-        found[name] = Look(name, card.get("colour", "#7F7F7F"), card.get("marker", "o"), line, filled)
+        colour = _shaded(card.get("colour", "#7F7F7F"), _SHADES[number % len(_SHADES)])
+        found[name] = Look(name, colour, card.get("marker", "o"), line, filled)
     return found
+
+
+def _shaded(colour: str, shade: float) -> str:
+    """A colour some way towards black, where `shade` is below 0, or white."""
+    end = 1.0 if shade > 0 else 0.0
+    red, green, blue = (part + abs(shade) * (end - part) for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -122,6 +133,8 @@ _NAME: Any = {
     "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
 }
 """The name of such a line, to be read where others cross it."""
+_HEAD = 0.08
+"""Room for a name above what is drawn, of the axes' height."""
 
 
 def levels(axes: Axes, named: Mapping[str, float]) -> None:
@@ -132,7 +145,9 @@ def levels(axes: Axes, named: Mapping[str, float]) -> None:
 
 
 def upright(axes: Axes, name: str, x: float) -> None:
-    """A quiet line up the axes, with its name at the upper end, to the right."""
+    """A quiet line up the axes, with its name at the upper end, to the right, above all that is drawn."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + _HEAD * (high - low))
     axes.axvline(x, **_QUIET)
     axes.annotate(name, (x, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(3, -9), ha="left", **_NAME)
 

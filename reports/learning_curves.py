@@ -69,7 +69,7 @@ def draw(
     left.set_ylabel(better)
     for axes in third:
         title(axes, "validation against time")
-        axes.set_xlabel("training time (minutes): steps × time per batch")
+        axes.set_xlabel("minutes of training: steps at the time per batch")
         axes.set_ylabel(better)
     title(right, "training reward" if acts else "training loss")
     right.set_ylabel(f"{'reward per episode' if acts else 'loss (nats per target)'}, means over stretches")

@@ -127,3 +127,11 @@ def test_lines_of_one_method_differ_without_colour_in_the_studys_order(tmp_path:
     assert len(drawn) == 8
     plain = looked["Transformer-XL"].keywords()
     assert (plain["linestyle"], plain["markerfacecolor"]) == ("-", "#000000")
+
+
+def test_lines_of_one_method_have_shades_of_its_colour(tmp_path: Path) -> None:
+    variants = ["", *(f"train.learning_rate=1e-{number}" for number in range(1, 4))]
+    results = [stored.Stored(stored.spec("transformer_xl", variant=variant), 3.0) for variant in variants]
+    (quality,) = quality_tables(load(stored.study(tmp_path / "s", results)))
+    looked = looks([line.group for line in quality.lines], {"transformer_xl": {"colour": "#408000", "marker": "o"}})
+    assert [look.colour for look in looked.values()] == ["#408000", "#204000", "#a0c080", "#408000"]

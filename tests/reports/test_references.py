@@ -207,6 +207,8 @@ def test_accuracy_by_distance_leaves_out_what_few_answers_say(tmp_path: Path) ->
     assert line.get_xdata() == pytest.approx([1, (1024 * 2047) ** 0.5])
     assert np.asarray(upright.get_xdata()).tolist() == [4 * 8] * 2, "four blocks"
     assert names_of(axes) == {"four blocks"}
+    low, high = axes.get_ylim()
+    assert high - 0.08 * (high - low) > 10.0, "the name stands above the line"
     assert axes.get_xscale() == "log"
     assert "tokens" in axes.get_xlabel()
 
