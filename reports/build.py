@@ -118,9 +118,9 @@ def figures(study: Path, quality: QualityTable, cards: Any, folder: Path, name: 
         svg, _ = write(by_setting_figure.draw(quality, each, cards), folder, f"{name}-by-setting-{each.key}")
         found.append(Figure(svg, by_setting_figure.alt(quality, each)))
     look = looks([line.group for line in quality.lines], cards)
-    # Of settings that are varied there are too many lines for figures along anything else; the page says so.
     efficiency = efficiency_table(quality)
     step_ms = {line.line.group.label: line.time.value for line in efficiency.lines} if efficiency else {}
+    # Of settings that are varied there are too many lines for figures along anything else; the page says so.
     picture = None if varied else learning_curves.draw(study, quality, look, step_ms)
     if picture is not None:
         svg, _ = write(picture, folder, f"{name}-learning-curves")
