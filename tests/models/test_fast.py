@@ -101,7 +101,10 @@ def compare(
         torch.testing.assert_close(other, slope, rtol=0, atol=20 * limit * scale, msg=name)
 
 
-@pytest.mark.parametrize(("tile", "pre_norm"), [(1 << 18, False), (60, True)], ids=["whole-post", "tiled-pre"])
+@pytest.mark.parametrize(
+    ("tile", "pre_norm"),
+    [pytest.param(1 << 18, False, id="whole-post", marks=pytest.mark.slow), pytest.param(60, True, id="tiled-pre")],
+)
 @pytest.mark.parametrize(("method", "settings", "limit"), CASES, ids=IDS)
 def test_the_fast_impl_gives_what_the_reference_gives(
     method: str, settings: dict[str, Any], limit: float, tile: int, pre_norm: bool, monkeypatch: pytest.MonkeyPatch
@@ -305,7 +308,9 @@ def test_memory_is_projected_once_where_caches_are_carried(
     assert model.memory(state)["cache_bytes"] > 0 or settings.get("memory") == "none"
 
 
-@pytest.mark.parametrize("pre_norm", [False, True], ids=["post", "pre"])
+@pytest.mark.parametrize(
+    "pre_norm", [pytest.param(False, id="post"), pytest.param(True, id="pre", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("memory", ["importance", "recent", "random"])
 @pytest.mark.parametrize("slots", [5, T, 3 * T, 8 * T])
 def test_a_second_reading_is_that_of_the_reference_in_pieces_and_with_caches(

@@ -49,6 +49,8 @@ CASES = [
         pre_norm,
         impl,
         id=f"{name}-{i}-{'pre' if pre_norm else 'post'}{'' if impl == 'reference' else f'-{impl}'}",
+        # Where norms stand concerns the backbone: the first settings of each method tell it.
+        marks=[pytest.mark.slow] if pre_norm and i > 0 else [],
     )
     for name in METHODS.names()
     for i, settings in enumerate(VARIANTS.get(name, [{}]))
@@ -98,20 +100,18 @@ def test_caches_that_a_call_does_not_carry_on_are_not_used_by_the_next(
 
 
 @pytest.mark.parametrize(("name", "settings", "pre_norm", "impl"), CASES)
-@pytest.mark.parametrize("moment", [0, 5, T, 3 * T - 1])
-def test_the_past_does_not_move_when_the_future_changes(
-    name: str, settings: dict, pre_norm: bool, impl: str, moment: int
-) -> None:
+def test_the_past_does_not_move_when_the_future_changes(name: str, settings: dict, pre_norm: bool, impl: str) -> None:
     model = make(name, settings, pre_norm, impl)
     tokens = torch.randint(VOCABULARY, (2, 4 * T))
-    changed = tokens.clone()
-    other = 1 + torch.randint(VOCABULARY - 1, changed[:, moment:].shape)
-    changed[:, moment:] = (changed[:, moment:] + other) % VOCABULARY
     with torch.no_grad():
         before, _ = read(model, tokens)
-        after, _ = read(model, changed)
-    torch.testing.assert_close(after[:, :moment], before[:, :moment], rtol=0, atol=1e-12)
-    assert (after[:, moment] - before[:, moment]).abs().max() > 1e-6
+        for moment in (0, 5, T, 3 * T - 1):
+            changed = tokens.clone()
+            other = 1 + torch.randint(VOCABULARY - 1, changed[:, moment:].shape)
+            changed[:, moment:] = (changed[:, moment:] + other) % VOCABULARY
+            after, _ = read(model, changed)
+            torch.testing.assert_close(after[:, :moment], before[:, :moment], rtol=0, atol=1e-12)
+            assert (after[:, moment] - before[:, moment]).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize(("name", "settings", "pre_norm", "impl"), CASES)

@@ -68,14 +68,14 @@ METHODS = (
         "models/expire_span.py",
         "seen = (distance >= 1) & held[:, None, :]",
         "seen = (distance != 0) & (distance >= -1) & held[:, None, :]",
-        f"{_FUTURE}[5-expire_span-0-post]",
+        f"{_FUTURE}[expire_span-0-post]",
     ),
     Fault(
         "a query sees the next token: Transformer-XL with sinusoids",
         "models/transformer_xl.py",
         "seen = distance >= 0",
         "seen = distance >= -1",
-        f"{_FUTURE}[5-transformer_xl-1-post]",
+        f"{_FUTURE}[transformer_xl-1-post]",
     ),
     Fault(
         "a window is one position longer",

@@ -73,6 +73,7 @@ def test_an_interrupted_trial_goes_on_under_its_number_from_its_checkpoint(tmp_p
         assert starts[1]["from"] > 0
 
 
+@pytest.mark.slow
 def test_workers_share_one_sweep_and_no_trial_is_run_twice(tmp_path: Path) -> None:
     with toys.toy_sweep(tmp_path / "sweep", parameters=RANGE, trials=7, jobs=2, cells={"pause": 0.1}) as sweep:
         workers = [sweep.start() for _ in range(3)]
@@ -163,6 +164,7 @@ def test_failed_trials_say_why_and_the_sweep_goes_on(tmp_path: Path) -> None:
             assert line.reason == (f"the toy was told so: {line.status}" if line.state == "failed" else "")
 
 
+@pytest.mark.slow
 def test_a_result_of_the_same_cell_serves_a_second_trial(tmp_path: Path) -> None:
     parameters = {"train.x": {"choices": [0.0, 1.0]}}
     with toys.toy_sweep(tmp_path / "sweep", parameters=parameters, trials=5, jobs=2) as sweep:

@@ -27,7 +27,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("method", METHODS.names())
-@pytest.mark.parametrize("stop", [3, 7, 11])
+@pytest.mark.parametrize("stop", [pytest.param(3, marks=pytest.mark.slow), 7, pytest.param(11, marks=pytest.mark.slow)])
 def test_a_run_that_was_stopped_goes_on_exactly(text: str, method: str, stop: int) -> None:
     module, data = module_and_data(text, method, double=False)
     undisturbed = fit(module, data)

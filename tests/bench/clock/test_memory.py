@@ -81,6 +81,7 @@ def test_static_memory_is_weights_gradients_and_optimiser(text: str) -> None:
     assert measured(tiny.spec(text, "transformer_xl"), "evaluation memory")["static"] == 4 * numbers
 
 
+@pytest.mark.slow
 def test_a_layers_static_memory_has_gradients_of_the_layer_alone(text: str) -> None:
     cell = tiny.spec(text, "transformer_xl", layers=1)
     model = build_parts(cell).model

@@ -95,7 +95,13 @@ def test_filling_says_where_the_stream_goes_on(text: str) -> None:
     assert state[0]["memory"].shape[1] == 12
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, marks=[pytest.mark.slow] if method in ("importance_sparse", "mlp_mixer") else [])
+        for method in METHODS.names()
+    ],
+)
 def test_a_row_whose_text_ends_goes_on_with_its_memory_full(text: str, method: str) -> None:
     """Rows of 5 blocks of 8, all restarting at about the same step: while memory is filled, and again while timed."""
     work = TrainingStep(tiny.spec(text, method, batch_size=500), None, CPU, alive=1.0)
