@@ -12,6 +12,7 @@ State: `memory` [B, L - 1, E], the layer's last inputs; zeros at a stream's star
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,13 +31,18 @@ CARD = {
     "impls": ["reference"],
     "colour": "#637939",
     "marker": "h",
-    "cost": "2 * K * (L + 1) * E",
+    "cost": "2 * K * (L + C) * E",
     "state": "(L - 1) * E",
     "symbols": {
         "L": "window",
         "K": "hidden",
+        "C": "(32 ** 2 * (T // 32) + (T % 32) ** 2) / T",
     },
 }
+
+
+CHUNK = 32
+"""Positions that are mixed by one product of matrices: the more they are, the more of its band is zeros."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,27 @@ class Method(Mixer):
 
     def forward(self, x: Tensor, state: LayerState, context: Context) -> Mixed:
         history = torch.cat([state["memory"], x], dim=1)  # [B, L - 1 + n, E]
-        channels = context.norm(history).mT.flatten(0, 1)[:, None]  # [B E, 1, L - 1 + n]
-        mixed = functional.conv1d(channels, self.first.weight[:, None], self.first.bias)  # [B E, hidden, n]
-        y = self.second(functional.gelu(mixed).mT).squeeze(-1)  # [B E, n]
-        memory = history[:, history.shape[1] - (self.window - 1) :]
-        return Mixed(y.view(x.shape[0], self.width, -1).mT, {"memory": memory.detach()})
+        channels, earlier = context.norm(history).mT, self.window - 1
+        y = torch.cat([self._mix(piece) for piece in pieces(channels, x.shape[1])], dim=2)
+        memory = history[:, history.shape[1] - earlier :]
+        return Mixed(y.mT, {"memory": memory.detach()})
+
+    def _mix(self, channels: Tensor) -> Tensor:
+        """[B, E, n]: what the network makes of channels [B, E, L - 1 + n] at the last n positions."""
+        weights = band(self.first.weight, channels.shape[2] - self.window + 1)
+        hidden = functional.linear(channels, weights.flatten(0, 1)).view(*channels.shape[:2], *weights.shape[:2])
+        y: Tensor = self.second(functional.gelu(hidden + self.first.bias))  # of hidden [B, E, n, K]
+        return y.squeeze(-1)
+
+
+def pieces(channels: Tensor, n: int) -> Iterator[Tensor]:
+    """The last n positions of channels [B, E, L - 1 + n], at most CHUNK at once, with the L - 1 before each."""
+    earlier = channels.shape[2] - n
+    for begin in range(0, n, CHUNK):
+        yield channels[:, :, begin : begin + min(CHUNK, n - begin) + earlier]
+
+
+def band(weights: Tensor, n: int) -> Tensor:
+    """[n, K, L - 1 + n]: weights [K, L] moved on by one position per row, zeros beside them."""
+    padded = functional.pad(weights, (n - 1, n - 1))
+    return padded.unfold(1, weights.shape[1] + n - 1, 1).flip(1).transpose(0, 1)

@@ -78,13 +78,16 @@ def test_the_cost_is_what_pytorch_counts(name: str, settings: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("length", [64, 96, 150])
-def test_a_performers_chunks_cost_what_pytorch_counts_in_blocks_of_any_length(length: int) -> None:
-    mixer, state, context, sizes = filled("performer", {"features": 9}, length)
+@pytest.mark.parametrize(("name", "settings"), [("performer", {"features": 9}), ("mlp_mixer", {"window": 9})])
+def test_chunks_cost_what_pytorch_counts_in_blocks_of_any_length(
+    name: str, settings: dict[str, Any], length: int
+) -> None:
+    mixer, state, context, sizes = filled(name, settings, length)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         mixer(torch.randn(B, length, 12), state, context)
-    fields = vars(METHODS.load("performer").Settings(features=9))
-    stated = flops_per_token(METHODS.card("performer"), fields, sizes, 9)
+    fields = vars(METHODS.load(name).Settings(**settings))
+    stated = flops_per_token(METHODS.card(name), fields, sizes, 9)
     assert stated == pytest.approx(counter.get_total_flops() / (B * length), rel=1e-9)
 
 

@@ -68,14 +68,6 @@ def test_a_models_features_are_orthogonal_from_the_start_and_after_a_redraw(redr
         assert (between - between.diagonal().diag()).abs().max() < 1e-4
 
 
-def test_long_pieces_are_summed_up_in_chunks_without_a_seam() -> None:
-    model = toy.moved(toy.make("performer", {"features": 9}, block_length=150))
-    tokens = torch.randint(toy.VOCABULARY, (2, 300))
-    with torch.no_grad():
-        whole, small = (toy.logits(toy.read(model, tokens, toy.blocks(300, size))[0]) for size in (150, 10))
-    torch.testing.assert_close(whole, small, rtol=0, atol=1e-9)
-
-
 def test_the_default_number_of_features_is_d_log_d() -> None:
     model = toy.make("performer", width=32, heads=2)
     assert model.layers()[0].mixer.features.shape == (round(16 * math.log(16)), 16)

@@ -83,6 +83,15 @@ def test_pieces_of_1_7_and_T_give_the_same_outputs_and_losses(
             torch.testing.assert_close(piecewise, loss, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(("name", "settings"), [("performer", {"features": 9}), ("mlp_mixer", {"window": 17})])
+def test_blocks_that_are_computed_in_chunks_have_no_seam(name: str, settings: dict) -> None:
+    model = toy.moved(toy.make(name, settings, block_length=150))
+    tokens = torch.randint(VOCABULARY, (2, 300))
+    with torch.no_grad():
+        whole, small = (read(model, tokens, size)[0] for size in (150, 10))
+    torch.testing.assert_close(small, whole, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize(("name", "settings", "pre_norm", "impl"), CASES)
 def test_caches_that_a_call_does_not_carry_on_are_not_used_by_the_next(
     name: str, settings: dict, pre_norm: bool, impl: str

@@ -1239,9 +1239,23 @@ ZOO = (
     Fault(
         "the mixer's window is one position older",
         "models/mlp_mixer.py",
-        "memory = history[:, history.shape[1] - (self.window - 1) :]",
-        "memory = history[:, history.shape[1] - self.window : -1]",
+        "memory = history[:, history.shape[1] - earlier :]",
+        "memory = history[:, history.shape[1] - earlier - 1 : -1]",
         f"{_ZOO}[mlp_mixer-{{'window': 7, 'hidden': 3}}-post]",
+    ),
+    Fault(
+        "MLP-Mixer's weights are turned around within a block",
+        "models/mlp_mixer.py",
+        ".unfold(1, weights.shape[1] + n - 1, 1).flip(1)",
+        ".unfold(1, weights.shape[1] + n - 1, 1)",
+        f"{_ZOO}[mlp_mixer-{{'window': 7, 'hidden': 3}}-post]",
+    ),
+    Fault(
+        "MLP-Mixer's chunks all end where the block does",
+        "models/mlp_mixer.py",
+        "yield channels[:, :, begin : begin + min(CHUNK, n - begin) + earlier]",
+        "yield channels[:, :, n - min(CHUNK, n - begin) : n + earlier]",
+        "tests/models/test_streaming.py::test_blocks_that_are_computed_in_chunks_have_no_seam[mlp_mixer-settings1]",
     ),
     Fault(
         "each block of a document charges the whole auxiliary loss",
@@ -1335,7 +1349,7 @@ ZOO = (
         "models/performer.py",
         "sums = sums + tells.mT @ told",
         'sums = state["sums"].to(kind) + tells.mT @ told',
-        "tests/models/test_performer.py::test_long_pieces_are_summed_up_in_chunks_without_a_seam",
+        "tests/models/test_streaming.py::test_blocks_that_are_computed_in_chunks_have_no_seam[performer-settings0]",
     ),
     Fault(
         "an LSTM begins with a projection that is too large for pre-norm",
