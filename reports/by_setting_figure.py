@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from reports.by_setting import Varied, number
-from reports.drawing import figure, legend, levels, looks_of, title
+from reports.drawing import figure, legend, levels, looks_of, percent, title
 from reports.quality import QualityTable
 
 _SPREAD = 0.08
@@ -38,6 +38,8 @@ def draw(quality: QualityTable, varied: Varied, cards: Mapping[str, Mapping[str,
             bars = [half or 0.0 for half in halves]
             axes.errorbar(x, y, yerr=bars, fmt="none", ecolor=looks[line.name].colour, capsize=3)
     levels(axes, quality.references)
+    if quality.unit == "%":
+        percent(axes)
     if logarithmic:
         axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())

@@ -135,13 +135,22 @@ _NAME: Any = {
 """The name of such a line, to be read where others cross it."""
 _HEAD = 0.08
 """Room for a name above what is drawn, of the axes' height."""
+_BEYOND = 4.0
+"""Percent beyond 0 and 100, so that markers there are whole."""
 
 
 def levels(axes: Axes, named: Mapping[str, float]) -> None:
-    """Quiet lines across the axes, each with its name at the right end, above it."""
+    """Quiet lines across the axes, each with its name beside its right end, where nothing is drawn."""
     for name, value in named.items():
         axes.axhline(value, **_QUIET)
-        axes.annotate(name, (1.0, value), xycoords=axes.get_yaxis_transform(), xytext=(0, 2), ha="right", **_NAME)
+        beside: Any = {"xycoords": axes.get_yaxis_transform(), "xytext": (3, 0), "va": "center"}
+        axes.annotate(name, (1.0, value), **beside, **_NAME)
+
+
+def percent(axes: Axes) -> None:
+    """Nothing is less than 0 % or more than 100 %, though an interval may be: the axes end a little beyond."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -_BEYOND), min(high, 100 + _BEYOND))
 
 
 def upright(axes: Axes, name: str, x: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from reports.drawing import Look, figure, legend, title
+from reports.drawing import Look, figure, legend, percent, title
 from reports.efficiency import EfficiencyTable
 from reports.efficiency_part import MB
 
@@ -52,6 +52,8 @@ def draw(efficiency: EfficiencyTable, looks: Mapping[str, Look]) -> Figure | Non
     left.set_xlabel("peak memory in training (MB)")
     right.set_xlabel("time per batch (ms)")
     for axes in (left, right):
+        if quality.unit == "%":
+            percent(axes)
         axes.set_ylabel(f"{quality.split} {quality.metric} ({quality.unit}), {better} is better")
     legend(drawn, left if left.get_legend_handles_labels()[0] else right, length=1.5)
     return drawn

@@ -117,6 +117,14 @@ def test_the_figure_has_each_lines_points(tmp_path: Path) -> None:
     assert len(looks) == 3 - 1, "cards without a look share one, no memory has its own"
 
 
+def test_the_figure_of_percents_ends_with_them(tmp_path: Path) -> None:
+    quality, (found,) = varied(grid(tmp_path / "s"))
+    (axes,) = by_setting_figure.draw(replace(quality, unit="%", references={"far": 150.0}), found, {}).axes
+    assert axes.get_ylim()[1] == 104
+    (axes,) = by_setting_figure.draw(replace(quality, references={"far": 150.0}), found, {}).axes
+    assert axes.get_ylim()[1] > 150, "bits have no end"
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_two_values_tell_two_things_apart_and_vary_nothing(tmp_path: Path, count: int) -> None:
     study = stored.study(tmp_path / "s", cells("transformer_xl", (3.0, 2.5, 2.6))[:count])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reports.drawing import figure, legend, title
+from reports.drawing import figure, legend, levels, percent, title
 
 
 @pytest.mark.parametrize("label", ["XL", "Full attention (memory=none, train.learning_rate=3e-4)"])
@@ -18,3 +18,29 @@ def test_a_legend_stands_beside_axes_and_title_however_long_its_labels_are(label
     heading = axes._left_title.get_window_extent()  # type: ignore[attr-defined]
     assert max(axes.get_window_extent().x1, heading.x1) < beside.x0
     assert beside.x1 <= drawn.bbox.x1
+
+
+def test_a_levels_name_stands_beside_the_axes_at_its_height() -> None:
+    drawn, (axes,) = figure(7.6, 3.8)
+    axes.plot([0, 1], [0, 10], label="XL")
+    levels(axes, {"chance": 4.0})
+    legend(drawn, axes)
+    drawn.draw_without_rendering()
+    (name,) = [text for text in axes.texts if text.get_text() == "chance"]
+    room, axes_room = name.get_window_extent(), axes.get_window_extent()
+    assert axes_room.x1 < room.x0
+    assert room.x1 < drawn.legends[0].get_window_extent().x0
+    assert room.y0 < axes.transData.transform((1, 4.0))[1] < room.y1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(-80.0, 140.0, (-4.0, 104.0)), (20.0, 140.0, (20.0, 104.0)), (-1.0, 60.0, (-1.0, 60.0))],
+)
+def test_an_interval_wider_than_all_percents_does_not_widen_the_axes(
+    low: float, high: float, shown: tuple[float, float]
+) -> None:
+    _, (axes,) = figure(7.6, 3.8)
+    axes.set_ylim(low, high)
+    percent(axes)
+    assert axes.get_ylim() == shown
