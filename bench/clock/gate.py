@@ -1,8 +1,8 @@
 """What a method must pass before the clock reports a time for it: on this device, in this process.
 
 A fast wrong answer is no time. Two checks in float64: every golden file of the method (its authors' numbers), and
-outputs, auxiliary loss and all gradients against the reference on the CPU, with the study's own settings; outputs also
-as evaluation and decoding compute them, with keys and values carried in the state.
+outputs, auxiliary loss and all gradients of training against the reference on the CPU, with the study's own settings
+but for dropout; outputs also as evaluation and decoding compute them, with keys and values carried in the state.
 """
 
 from __future__ import annotations
@@ -72,8 +72,9 @@ def _check_against_reference(method: str, impl: str, settings: object, block_len
         off = relative_error(found[name].cpu(), expected[name]) if both else float("inf")
         if not off <= max(LIMIT, _CANCELLED * allowance(model)):
             raise ParityMissed(f"{method} ({impl}) on {device.type} differs from the reference in {name} by {off:.3g}")
-    for block, outputs in enumerate(_run_cached(model, device)):
-        off = relative_error(outputs.cpu(), expected[f"outputs of block {block}"])
+    evaluated = _evaluate(oracle, torch.device("cpu"), caching=False)
+    for block, outputs in enumerate(_evaluate(model, device, caching=True)):
+        off = relative_error(outputs.cpu(), evaluated[block])
         if not off <= max(LIMIT, _CANCELLED * allowance(model)):
             what = f"outputs of block {block} with cached keys and values"
             raise ParityMissed(f"{method} ({impl}) on {device.type} differs from the reference in {what} by {off:.3g}")
@@ -85,7 +86,7 @@ def _model(method: str, settings: object, block_length: int, impl: str) -> Backb
         torch.manual_seed(0)
         encoder, head = nn.Embedding(_VOCABULARY, 16), nn.Linear(16, _VOCABULARY)
         model = build(method, settings, backbone, block_length, encoder, head, impl)
-    return model.double().eval()
+    return model.double()
 
 
 def _blocks(model: Backbone, device: torch.device) -> list[Tensor]:
@@ -101,20 +102,21 @@ def _begin(model: Backbone, device: torch.device, caching: bool = False) -> Stat
     if model.readings() == 1:
         return state
     for tokens in _blocks(model, device):
-        state = model(tokens, state, caching=caching).state
+        state = model(tokens, state, randomness=0.5, caching=caching).state
     return model.again(state)
 
 
 @torch.no_grad()
-def _run_cached(model: Backbone, device: torch.device) -> list[Tensor]:
-    """Outputs of the same blocks as evaluation and decoding compute them; some of the last one's token by token."""
-    state = _begin(model, device, caching=True)
+def _evaluate(model: Backbone, device: torch.device, caching: bool) -> list[Tensor]:
+    """Outputs of the same blocks in evaluation; with `caching` some of the last one's one by one, as in decoding."""
+    model.eval()
+    state = _begin(model, device, caching)
     found = []
     for block, tokens in enumerate(_blocks(model, device)):
-        ones = min(_TOKENS, tokens.shape[1] - 1) if block == _BLOCKS - 1 else 0
+        ones = min(_TOKENS, tokens.shape[1] - 1) if caching and block == _BLOCKS - 1 else 0
         outputs = []
         for piece in tokens.split([1] * ones + [tokens.shape[1] - ones], dim=1):  # type: ignore[no-untyped-call]
-            output = model(piece, state, caching=True)
+            output = model(piece, state, caching=caching)
             state = output.state
             outputs.append(output.y)
         found.append(torch.cat(outputs, dim=1))
@@ -122,11 +124,12 @@ def _run_cached(model: Backbone, device: torch.device) -> list[Tensor]:
 
 
 def _run(model: Backbone, device: torch.device) -> dict[str, Tensor]:
-    """Outputs, auxiliary losses and gradients over a few blocks; in evaluation mode, so that nothing is drawn."""
+    """Outputs, auxiliary losses and gradients of training over a few blocks, the steps' randomness given."""
+    model.train()
     state = _begin(model, device)
     arrays: dict[str, Tensor] = {}
     for block, tokens in enumerate(_blocks(model, device)):
-        output = model(tokens, state)
+        output = model(tokens, state, randomness=(block + 1) / (_BLOCKS + 1))
         state = output.state
         (output.y.log_softmax(-1)[..., 0].mean() + output.aux_loss).backward()
         arrays[f"outputs of block {block}"] = output.y.detach()

@@ -139,3 +139,26 @@ def test_the_check_leaves_random_numbers_as_they_were() -> None:
     before = torch.get_rng_state()
     gate._check_against_reference("transformer_xl", "reference", settings("transformer_xl"), 8, CPU)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("loss", ["attention_reconstruction", "auto_encoding"])
+def test_a_loss_that_only_training_has_is_compared_too(monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
+    from models import compressive
+
+    chosen = compressive.Settings(8, 8, 2, compression="conv", compression_loss=loss)  # type: ignore[arg-type]
+    assert check("compressive", "fast", chosen, 8, CPU).endswith("the reference on the CPU")
+    monkeypatch.setattr(compressive.Fast, "compression_loss", lambda *given, **named: None)
+    with pytest.raises(ParityMissed, match="auxiliary loss of block 0"):
+        check("compressive", "fast", chosen, 8, CPU)
+
+
+def test_gradients_are_taken_in_training_as_cudnn_demands_of_an_lstm(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, seen = torch.nn.LSTM.forward, set()
+
+    def watched(self: torch.nn.LSTM, *given: Any) -> Any:
+        seen.add((self.training, torch.is_grad_enabled()))
+        return forward(self, *given)
+
+    monkeypatch.setattr(torch.nn.LSTM, "forward", watched)
+    gate._check_against_reference("lstm", "reference", METHODS.load("lstm").Settings(), 8, CPU)
+    assert seen == {(True, True), (False, False)}
