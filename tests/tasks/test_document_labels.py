@@ -137,6 +137,8 @@ METHODS_READ: list[tuple[str, dict[str, Any]]] = [
     ("memory_transformer", {"slots": 6, "reading": "two_pass"}),
     ("memory_transformer", {"slots": 6}),
     ("expire_span", {"max_span": 20, "ramp": 4, "coefficient": 0.02, "noisy": True}),
+    ("compressive", {"memory_length": 8, "compress_size": 8, "rate": 2, "compression": "conv"}),
+    ("performer", {"redraw_every": 3}),
 ]
 
 

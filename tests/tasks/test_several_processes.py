@@ -43,7 +43,19 @@ def test_two_processes_train_as_one(text: str, tmp_path: Path, method: str, accu
 
     on_two_processes(method, text, tmp_path, accumulation)
     together = trained(tmp_path)
-    assert together["bpb"] == pytest.approx(module.scores[0].value, abs=1e-9)
+    assert together["score"] == pytest.approx(module.scores[0].value, abs=1e-9)
+    for name, tensor in module.model.state_dict().items():
+        torch.testing.assert_close(together["model"][name], tensor, rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_two_processes_label_documents_as_one(tmp_path: Path) -> None:
+    module, data = toy.documents_and_data()
+    toy.fit(module, data)
+
+    on_two_processes("memory_transformer", "documents", tmp_path, accumulation=2)
+    together = trained(tmp_path)
+    assert together["score"] == module.scores[0].value
     for name, tensor in module.model.state_dict().items():
         torch.testing.assert_close(together["model"][name], tensor, rtol=0, atol=1e-9)
 
@@ -58,6 +70,6 @@ def test_two_processes_that_were_stopped_go_on_exactly(text: str, tmp_path: Path
     assert (tmp_path / "stopped.ckpt").stat().st_size > 0
     on_two_processes("expire_span", text, tmp_path)
     resumed = trained(tmp_path)
-    assert resumed["bpb"] == undisturbed["bpb"]
+    assert resumed["score"] == undisturbed["score"]
     for name, tensor in undisturbed["model"].items():
         assert torch.equal(resumed["model"][name], tensor), name

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.backbone import Backbone, BackboneSettings, build
 from models.registry import METHODS
-from tasks import enwik8
+from tasks import document_labels, document_module, enwik8
 from tasks.stream import StreamData
 from tasks.stream_module import StreamModule
 from tasks.train_settings import TrainSettings
@@ -48,6 +48,29 @@ def module_and_data(
     model = make_model(task, method, settings.block_length, dropout, double)
     module = StreamModule(model, settings, lambda: enwik8.scorer(task, settings), seed=3)
     return module, StreamData(enwik8, task, settings, seed=3)
+
+
+def documents_and_data(accumulation: int = 1) -> tuple[document_module.DocumentModule, StreamData]:
+    """What trains a small model to label documents that it reads twice, and the documents."""
+    task = document_labels.Settings(document_tokens=32, names=5, classes=3, mention=0.4, evaluation_labels=60)
+    train = TrainSettings(
+        steps=6,
+        batch_size=8,
+        block_length=8,
+        accumulation=accumulation,
+        learning_rate=1e-2,
+        clip=0.5,
+        validate_every=4,
+        log_every=1,
+        evaluation_batch_size=4,
+    )
+    torch.manual_seed(5)
+    backbone = BackboneSettings(layers=2, width=16, feedforward=24, heads=2)
+    values = METHODS.load("memory_transformer").Settings(slots=6, reading="two_pass")
+    encoder, head = document_labels.encoder(task, 16), document_labels.head(task, 16)
+    model = build("memory_transformer", values, backbone, train.block_length, encoder, head).double()
+    module = document_module.module(document_labels, task, model, train, seed=3)
+    return module, StreamData(document_labels, task, train, seed=3)
 
 
 class Stop(Exception):

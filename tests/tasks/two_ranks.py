@@ -1,6 +1,7 @@
 """One rank of a training run on several processes, started by torchrun: trains, and rank 0 saves what came out.
 
 Usage: torchrun --nproc-per-node N two_ranks.py METHOD TEXT OUT ACCUMULATION STOP
+TEXT is a file, or `documents`, which METHOD then labels.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ extra = {
     "strategy": "ddp_find_unused_parameters_true",
     "use_distributed_sampler": False,
 }
-module, data = toy.module_and_data(text, method, dropout=0.0, clip=0.5, accumulation=accumulation)
+if text == "documents":
+    module, data = toy.documents_and_data(accumulation)
+else:
+    module, data = toy.module_and_data(text, method, dropout=0.0, clip=0.5, accumulation=accumulation)
 if stop:
     stopper = toy.StopAt(stop)
     with contextlib.suppress(toy.Stop):
@@ -40,5 +44,5 @@ if torch.distributed.get_rank() == 0:
     if stop:
         stopped.write_bytes(stopper.saved)
     else:
-        torch.save({"model": module.model.state_dict(), "bpb": module.scores[0].value}, out / "trained.ckpt")
+        torch.save({"model": module.model.state_dict(), "score": module.scores[0].value}, out / "trained.ckpt")
 torch.distributed.destroy_process_group()
