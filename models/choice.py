@@ -33,7 +33,8 @@ def weighed(h: Tensor, weight: Tensor) -> Tensor:
     """w . h of hidden states [..., E] and a weight [..., E], as [...].
 
     A product and a sum per state, since a matrix product may round equal states differently by where they stand, and
-    what is equal must stay equal to be chosen alike.
+    what is equal must stay equal to be chosen alike. (On a CPU it does. A GPU may add up in an order that depends on
+    how many states there are, so that a tie can fall otherwise there when a stream is read in other pieces.)
     """
     return (h * weight).sum(-1)
 
