@@ -6,13 +6,15 @@
 
 The w_r are rows of random orthogonal matrices, each as long as a Gaussian vector of its own, so that phi(q) . phi(k) is
 exp(q . k / sqrt(D)) on average. They are drawn anew every `redraw_every` training steps, and sums over other features
-begin anew. A factor of phi(q) cancels in y, so a query's largest feature is 1 + 1e-4, and the 1e-4 is small beside it.
+begin anew. So do all sums every `reset_every` tokens of the stream, if that is given: the published model reads
+sequences that end. Before the first key of a sequence stands a zero key with a zero value.
+A factor of phi(q) cancels in y, so a query's largest feature is 1 + 1e-4, and the 1e-4 is small beside it.
 Of keys nothing is subtracted: a maximum over them would tell of later ones. `positions: rotary`
 turns q and k before phi by their time in the stream (Su et al. 2021, 2104.09864): the published model's absolute
 positions do not exist in an endless stream, and without any it does not know what came first.
 
-State, per head: `sums` [B, H, m, D + 1], S and z side by side, which begin with one zero key that has a zero value;
-`time` [B, 1], tokens read so far; `draw` [B, 1], which features the sums are of.
+State, per head: `sums` [B, H, m, D + 1], S and z side by side, without the zero key; `time` [B, 1], tokens read so far;
+`draw` [B, 1], which features the sums are of.
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ class Settings:
     """What phi approximates: the softmax (FAVOR+); or phi(x)_r = max(w_r . x, 0) + 1e-3, another kernel."""
     redraw_every: int = 1000
     """Training steps after which the features are drawn anew; 0 for never."""
+    reset_every: int = 0
+    """Tokens after which the sums begin anew; 0 for never, so that a stream without end is summed up whole."""
     positions: Literal["rotary", "none"] = "rotary"
     """Turn queries and keys by their time in the stream, or no positions at all."""
 
@@ -75,8 +79,9 @@ def check(settings: Settings, backbone: BackboneSettings, block_length: int) -> 
     key = "method.performer"
     if settings.features is not None and settings.features < 1:
         raise SettingsError(f"{key}.features", f"is {settings.features}", "Give at least 1, or null.")
-    if settings.redraw_every < 0:
-        raise SettingsError(f"{key}.redraw_every", f"is {settings.redraw_every}", "Give 0 or more.")
+    for name in ("redraw_every", "reset_every"):
+        if getattr(settings, name) < 0:
+            raise SettingsError(f"{key}.{name}", f"is {getattr(settings, name)}", "Give 0 or more.")
     width = backbone.sizes(block_length).head_dim
     if settings.positions == "rotary" and width % 2:
         raise SettingsError(f"{key}.positions", f"are rotary, and heads are {width} wide", "Give heads an even width.")
@@ -111,15 +116,15 @@ class Method(Mixer):
 
     def init_state(self, batch: int) -> LayerState:
         return {
-            "sums": self.beginning().expand(batch, self.sizes.heads, -1, -1).clone(),
+            "sums": self.zeros(batch, self.sizes.heads, self.count, self.sizes.head_dim + 1),
             "time": self.zeros(batch, 1, dtype=torch.long),
             "draw": self.zeros(batch, 1, dtype=torch.long) + self.draw,
         }
 
-    def beginning(self) -> Tensor:
-        """S and z [m, D + 1] of one zero key with a zero value."""
-        of_zero = 1e-3 if self.settings.kernel == "relu" else (1 + 1e-4) / self.count**0.5  # phi(0), each feature of it
-        return torch.cat([self.zeros(self.count, self.sizes.head_dim), self.zeros(self.count, 1) + of_zero], dim=1)
+    def sequences(self, time: Tensor, n: int) -> Tensor:
+        """Which sequence the tokens at `time` [B, 1] and the n - 1 after it are of, [B, n]."""
+        times = time + torch.arange(n, device=time.device)
+        return times // self.settings.reset_every if self.settings.reset_every else torch.zeros_like(times)
 
     def slots(self, state: LayerState) -> tuple[Tensor, int]:
         batch = state["sums"].shape[0]
@@ -146,15 +151,20 @@ class Method(Mixer):
             query, key = self.turned(query.to(kind) * scale, key.to(kind) * scale, state["time"])
             value = torch.cat([value.to(kind), value.new_ones(*value.shape[:3], 1, dtype=kind)], dim=-1)
             kept = (state["draw"] == self.draw).view(-1, 1, 1, 1)
-            sums = torch.where(kept, state["sums"].to(kind), self.beginning())
-            mixed = []
+            sums = state["sums"].to(kind) * kept
+            phi_of_zero = 1e-3 if self.settings.kernel == "relu" else (1 + 1e-4) / self.count**0.5  # each feature of it
+            sequence = self.sequences(state["time"] - 1, 1 + n)  # the first is that of the sums
+            last, sequence, mixed = sequence[:, :1], sequence[:, 1:], []
             for begin in range(0, n, CHUNK):
                 part = slice(begin, begin + CHUNK)
                 asks, tells = self.phi(query[:, :, part], asks=True), self.phi(key[:, :, part], asks=False)
-                told = value[:, :, part]
-                both = asks @ sums + (asks @ tells.mT).tril(-1) @ told  # [B, H, chunk, D + 1]
-                mixed.append(both[..., :-1] / both[..., -1:])
-                sums = sums + tells.mT @ told
+                told, own = value[:, :, part], sequence[:, part]
+                alike = own[:, None, :, None] == own[:, None, None, :]
+                before = asks @ sums * (own == last)[:, None, :, None]
+                both = before + ((asks @ tells.mT).tril(-1) * alike) @ told  # [B, H, chunk, D + 1]
+                mixed.append(both[..., :-1] / (both[..., -1:] + phi_of_zero * asks.sum(-1, keepdim=True)))
+                goes_on, last = (own[:, -1:] == last)[:, None, :, None], own[:, -1:]
+                sums = sums * goes_on + (tells * (own == last)[:, None, :, None]).mT @ told
             y = torch.cat(mixed, dim=2)
         after = {
             "sums": sums.detach(),

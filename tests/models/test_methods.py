@@ -191,6 +191,7 @@ def test_a_block_longer_than_configured_is_refused() -> None:
         ("importance_sparse", {"slots": 0}, r"importance_sparse\.slots"),
         ("performer", {"features": 0}, r"features"),
         ("performer", {"redraw_every": -1}, r"redraw_every"),
+        ("performer", {"reset_every": -1}, r"reset_every"),
         ("lstm", {"hidden": 0}, r"lstm\.hidden"),
         ("mlp_mixer", {"window": 0}, r"mlp_mixer\.window"),
         ("mlp_mixer", {"hidden": 0}, r"mlp_mixer\.hidden"),

@@ -82,9 +82,10 @@ def compressive(settings: dict[str, Any]) -> Callable[[list[Tensor], dict[str, T
 
 
 def performer(settings: dict[str, Any]) -> Callable[[list[Tensor], dict[str, Tensor], Norm], Outcome]:
-    kernel, positions = settings.get("kernel", "softmax"), settings.get("positions", "rotary")
+    chosen = {name: settings[name] for name in ("positions", "reset_every") if name in settings}
+    kernel = settings.get("kernel", "softmax")
     return lambda blocks, weights, norm: (
-        recurrent.performer(blocks, weights, norm, T=T, heads=HEADS, features=kernel, positions=positions),
+        recurrent.performer(blocks, weights, norm, T=T, heads=HEADS, features=kernel, **chosen),
         [],
     )
 
@@ -137,6 +138,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("performer", {"features": 9}),
     ("performer", {"features": 9, "positions": "none"}),
     ("performer", {"features": 9, "kernel": "relu"}),
+    *(("performer", {"features": 9, "reset_every": tokens}) for tokens in (3, 8)),
     ("lstm", {"hidden": 5}),
     ("mlp_mixer", {"window": 7, "hidden": 3}),
 ]

@@ -38,7 +38,7 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"slots": 5, "memory": "none"},
     ],
     "importance_sparse": [{"slots": 7}, {"slots": 20}, {"slots": 15, "fading": "learned"}],
-    "performer": [{"features": 9}, {"kernel": "relu", "positions": "none"}],
+    "performer": [{"features": 9}, {"kernel": "relu", "positions": "none"}, {"features": 9, "reset_every": 13}],
     "mlp_mixer": [{"window": 17, "hidden": 5}],
     "expire_span": [{"max_span": 40, "ramp": 6, "initial_fraction": 0.3}, {"max_span": 9, "ramp": 3, "noisy": True}],
 }
@@ -83,7 +83,10 @@ def test_pieces_of_1_7_and_T_give_the_same_outputs_and_losses(
             torch.testing.assert_close(piecewise, loss, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "settings"), [("performer", {"features": 9}), ("mlp_mixer", {"window": 17})])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("performer", {"features": 9}), ("mlp_mixer", {"window": 17}), ("performer", {"features": 9, "reset_every": 40})],
+)
 def test_blocks_that_are_computed_in_chunks_have_no_seam(name: str, settings: dict) -> None:
     model = toy.moved(toy.make(name, settings, block_length=150))
     tokens = torch.randint(VOCABULARY, (2, 300))

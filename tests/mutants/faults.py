@@ -1211,9 +1211,30 @@ ZOO = (
     Fault(
         "a query sees its own key: Performer",
         "models/performer.py",
-        "both = asks @ sums + (asks @ tells.mT).tril(-1) @ told",
-        "both = asks @ sums + (asks @ tells.mT).tril(0) @ told",
+        "both = before + ((asks @ tells.mT).tril(-1) * alike) @ told",
+        "both = before + ((asks @ tells.mT).tril(0) * alike) @ told",
         f"{_ZOO}[performer-{{'features': 9}}-post]",
+    ),
+    Fault(
+        "a query sees keys of the sequence before",
+        "models/performer.py",
+        "both = before + ((asks @ tells.mT).tril(-1) * alike) @ told",
+        "both = before + (asks @ tells.mT).tril(-1) @ told",
+        f"{_ZOO}[performer-{{'features': 9, 'reset_every': 3}}-post]",
+    ),
+    Fault(
+        "a sequence's sums go on in the next",
+        "models/performer.py",
+        "goes_on, last = (own[:, -1:] == last)[:, None, :, None], own[:, -1:]",
+        "goes_on, last = 1, own[:, -1:]",
+        f"{_ZOO}[performer-{{'features': 9, 'reset_every': 3}}-post]",
+    ),
+    Fault(
+        "the keys of a sequence that ended within a block are summed up with the next one's",
+        "models/performer.py",
+        "sums = sums * goes_on + (tells * (own == last)[:, None, :, None]).mT @ told",
+        "sums = sums * goes_on + tells.mT @ told",
+        f"{_ZOO}[performer-{{'features': 9, 'reset_every': 3}}-post]",
     ),
     Fault(
         "turning is no rotation",

@@ -77,13 +77,15 @@ def performer(
     heads: int,
     features: str = "softmax",
     positions: str = "rotary",
+    reset_every: int = 0,
 ) -> list[Tensor]:
     """Performer: blocks of [T, E] to one y [T, E] per block.
 
     "y_t = sum_{i<t} phi(q_t) . phi(k_i) v_i / sum_{i<t} phi(q_t) . phi(k_i),    q, k divided by D^(1/4)"
 
     weights: query, key, value [H*D, E]; output [E, H*D]; features [m, D], the rows w_r, one set for all heads.
-    The first key is a zero key with a zero value, before the stream. Instead of S = sum phi(k_i) v_i^T and
+    The first key is a zero key with a zero value, before the stream; with `reset_every`, before every sequence of that
+    many tokens, and nothing of the sequences before is left. Instead of S = sum phi(k_i) v_i^T and
     z = sum phi(k_i), every term of the two sums is held and summed anew for each query; to detach all terms at a
     block's end is to detach S and z.
     """
@@ -96,9 +98,9 @@ def performer(
 
     zero = torch.zeros(width, dtype=blocks[0].dtype)
     # Per head, the terms (phi(k_i) [m], v_i [D]) of all keys read so far. A rotated zero key is the zero key.
-    memories: list[list[tuple[Tensor, Tensor]]] = [[(phi(zero, rows, features), zero)] for _ in range(heads)]
     # Like every carried term, the one from before the stream has no gradient.
-    memories = [[(f.detach(), v) for f, v in memory] for memory in memories]
+    first = (phi(zero, rows, features).detach(), zero)
+    memories: list[list[tuple[Tensor, Tensor]]] = [[first] for _ in range(heads)]
 
     outputs: list[Tensor] = []
     time = 0
@@ -106,6 +108,8 @@ def performer(
         hidden = norm(block)
         rows_out: list[Tensor] = []
         for t in range(T):
+            if reset_every and time % reset_every == 0:
+                memories = [[first] for _ in range(heads)]
             mixed: list[Tensor] = []
             for head in range(heads):
                 part = slice(head * width, (head + 1) * width)
