@@ -137,6 +137,8 @@ _HEAD = 0.08
 """Room for a name above what is drawn, of the axes' height."""
 _BEYOND = 4.0
 """Percent beyond 0 and 100, so that markers there are whole."""
+_MARGIN = 0.05
+"""Room above and below what is drawn, of its height."""
 
 
 def levels(axes: Axes, named: Mapping[str, float]) -> None:
@@ -151,6 +153,32 @@ def percent(axes: Axes) -> None:
     """Nothing is less than 0 % or more than 100 %, though an interval may be: the axes end a little beyond."""
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -_BEYOND), min(high, 100 + _BEYOND))
+
+
+def crop(axes: Axes, drawn: Mapping[str, Sequence[float]], floor: str, higher_is_better: bool) -> None:
+    """Ends the axes where lines go on that fall further behind the floor than the best stands ahead of it.
+
+    Beside one such line all others would be flat. Those that are left out are named in the axes, with their ends.
+
+    Args:
+        drawn: all values of each line, by its label, the last one being where it ends.
+        floor: the label of the line without memory.
+        higher_is_better: whether greater values are.
+    """
+    sign = 1 if higher_is_better else -1
+    ends = {label: values[-1] for label, values in drawn.items() if values}
+    if floor not in ends:
+        return
+    ahead = max(sign * (end - ends[floor]) for end in ends.values())
+    far = {label: end for label, end in ends.items() if sign * (ends[floor] - end) > ahead}
+    if not far or not ahead:
+        return
+    near = [value for label, values in drawn.items() if label not in far for value in values]
+    margin = _MARGIN * (max(near) - min(near))
+    axes.set_ylim(min(near) - margin, max(near) + margin)
+    listed = "\n".join(f"{label}: {end:.4g}" for label, end in far.items())
+    inside: Any = {"xycoords": "axes fraction", "xytext": (-2, -2), "ha": "right", "va": "top", "zorder": 10}
+    axes.annotate(f"beyond the axis\n{listed}", (1.0, 1.0), **inside, **_NAME)
 
 
 def upright(axes: Axes, name: str, x: float) -> None:

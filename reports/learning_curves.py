@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from bench.store import manifest
 from bench.store.damaged import DamagedFile
-from reports.drawing import Look, figure, legend, levels, title
+from reports.drawing import Look, crop, figure, legend, levels, title
 from reports.groups import Group
-from reports.quality import QualityTable
+from reports.quality import QualityTable, floor_of
 
 Curve = dict[int, list[float]]
 """Step to one value per seed."""
@@ -48,6 +48,7 @@ def draw(
     training = {group.label: _curve(study, group, "train", "reward" if acts else "loss") for group in groups}
     if not any(training.values()) and not any(validation.values()):
         return None
+    training = {group.label: _late(training[group.label], group) for group in groups}
     timed = {label: ms for label, ms in step_ms.items() if ms is not None and validation.get(label)}
     drawn, (left, right, *third) = figure(14.5 if timed else 10.0, 3.8, 3 if timed else 2)
     for number, group in enumerate(groups):
@@ -55,9 +56,14 @@ def draw(
         curve = validation[group.label]
         _line(left, curve, thousands, look)
         _band(left, curve, thousands, look)
-        _line(right, _late(training[group.label], group), thousands, look, (number, len(groups)))
+        _line(right, training[group.label], thousands, look, (number, len(groups)))
         if group.label in timed:
             _line(third[0], curve, timed[group.label] / 60_000, look)
+    floor = floor_of(quality)
+    crop(right, _means(training), floor, higher_is_better=acts)
+    crop(left, _means(validation), floor, quality.higher_is_better)
+    for axes in third:
+        crop(axes, _means({label: validation[label] for label in timed}), floor, quality.higher_is_better)
     for axes in (left, *third):
         levels(axes, {f"{name} ({quality.split})": value for name, value in quality.references.items()})
     unit = "episodes" if acts else "tokens"
@@ -108,6 +114,10 @@ def _per_step(group: Group, acts: bool) -> int:
     train = group.spec["train"]
     read = group.spec["task_settings"].get("document_tokens", train["block_length"])
     return int(train["batch_size"]) * (1 if acts else int(read))
+
+
+def _means(curves: Mapping[str, Curve]) -> dict[str, list[float]]:
+    return {label: [fmean(curve[step]) for step in sorted(curve)] for label, curve in curves.items()}
 
 
 def _late(curve: Curve, group: Group) -> Curve:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.store.statuses import RESULTS, Status
-from reports.groups import Group
+from reports.groups import Group, without_memory
 from reports.parts import Table
 from reports.references import further_metrics, references, solved_at
 from reports.statistics import Difference, Mean, holm, mean_interval, paired_difference
@@ -117,6 +117,11 @@ def quality_table(heading: str, card: dict[str, Any], groups: Sequence[Group], s
         references=beside,
         solved_at=solved,
     )
+
+
+def floor_of(table: QualityTable) -> str:
+    """The label of the line without memory; empty where a table has none."""
+    return next((line.group.label for line in table.lines if without_memory(line.group.spec)), "")
 
 
 def _line(

@@ -7,9 +7,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from reports.drawing import Look, figure, legend, percent, title
+from reports.drawing import Look, crop, figure, legend, percent, title
 from reports.efficiency import EfficiencyTable
 from reports.efficiency_part import MB
+from reports.quality import floor_of
+from reports.statistics import Mean
 
 
 def alt(efficiency: EfficiencyTable) -> str:
@@ -47,6 +49,12 @@ def draw(efficiency: EfficiencyTable, looks: Mapping[str, Look]) -> Figure | Non
             if line.time.low is not None and line.time.high is not None:
                 spread = [[line.time.value - line.time.low], [line.time.high - line.time.value]]
             right.errorbar([line.time.value], [score.value], yerr=score.half, xerr=spread, **point, **hollow)
+    for axes, measured in (
+        (left, [line.line for line in lines if line.memory.value is not None]),
+        (right, [line.line for line in lines if line.time.value is not None]),
+    ):
+        extents = {line.group.label: _extent(line.score) for line in measured if line.score is not None}
+        crop(axes, extents, floor_of(quality), quality.higher_is_better)
     better = "higher" if quality.higher_is_better else "lower"
     title(left, quality.heading)
     left.set_xlabel("peak memory in training (MB)")
@@ -57,3 +65,9 @@ def draw(efficiency: EfficiencyTable, looks: Mapping[str, Look]) -> Figure | Non
         axes.set_ylabel(f"{quality.split} {quality.metric} ({quality.unit}), {better} is better")
     legend(drawn, left if left.get_legend_handles_labels()[0] else right, length=1.5)
     return drawn
+
+
+def _extent(score: Mean) -> list[float]:
+    """What is drawn of a score: its interval, and last itself."""
+    half = score.half or 0.0
+    return [score.value - half, score.value + half, score.value]
