@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from PIL import Image
 
 from bench.store.atomic import write_bytes
 from reports.groups import Group, card_of
@@ -228,8 +229,16 @@ def write(drawn: Figure, folder: Path, name: str) -> list[Path]:
             buffer = io.BytesIO()
             drawn.savefig(buffer, format=kind, dpi=160, metadata={nameless: None})
             paths.append(folder / f"{name}.{kind}")
-            write_bytes(paths[-1], buffer.getvalue())
+            write_bytes(paths[-1], buffer.getvalue() if kind == "svg" else _in_few_colours(buffer))
     return paths
+
+
+def _in_few_colours(png: io.BytesIO) -> bytes:
+    """The same picture with a palette, which takes a third of the room and looks no different."""
+    small = io.BytesIO()
+    with Image.open(png) as picture:
+        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def _take_literally(drawn: Figure) -> None:
