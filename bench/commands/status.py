@@ -1,4 +1,4 @@
-"""Shows how a study stands: what is done, what is running and how far, what failed and why.
+"""Shows how a study stands: what is done, what is running and how far, what failed and why, what is of other code.
 
 Reads the study's files alone, also while it runs. The exit code is 1 where a cell failed or a file is damaged.
 """
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         show(study)
     for line in study.damaged:
         print(f"damaged: {line}", file=sys.stderr)
-    print(json.dumps(summary(study, report_page(args.study))))
+    print(json.dumps({**summary(study, report_page(args.study)), "stale": study.stale}))
     return 1 if study.damaged or any(failed(state.status) for state in study.cells) else 0
 
 
@@ -47,13 +47,19 @@ def failed(status: Status) -> bool:
 def show(study: StudyStatus) -> None:
     """Prints the table of cells, and the counts."""
     rows = [("cell", "status", "progress", "result", "reason")]
-    rows += [(state.cell, state.status.value, _progress(state), _value(state), state.reason) for state in study.cells]
+    rows += [(state.cell, _status(state), _progress(state), _value(state), state.reason) for state in study.cells]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     print()
     counts = ", ".join(f"{number} {status}" for status, number in study.counts.items())
     print(f"{study.study}: {len(study.cells)} cells: {counts}")
+    if study.stale:
+        print(f"{study.stale} of other code than today's (stale); `run --retry stale` runs them again")
+
+
+def _status(state: CellState) -> str:
+    return f"{state.status.value} (stale)" if state.stale else state.status.value
 
 
 def _progress(state: CellState) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from bench.store import heartbeat, manifest
 from bench.store.cell_folder import CellFolder
 from bench.store.claim import is_held
 from bench.store.damaged import DamagedFile
+from bench.store.fingerprint import Today
 from bench.store.manifest import Manifest
 from bench.store.result import Result, Row
+from bench.store.resume import is_stale
 from bench.store.statuses import Status
 
 
@@ -34,6 +36,8 @@ class CellState:
     main: Row | None = None
     """The value of the task's metric: on test, else on validation."""
     result: Result | None = None
+    stale: bool = False
+    """Whether the result is known to be of other code than today's."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class StudyStatus:
     def counts(self) -> dict[str, int]:
         """How many cells have each status that occurs."""
         return count(state.status for state in self.cells)
+
+    @property
+    def stale(self) -> int:
+        """How many results are of other code than today's."""
+        return sum(state.stale for state in self.cells)
 
 
 def count(statuses: Any) -> dict[str, int]:
@@ -90,10 +99,12 @@ def cell_state(folder: CellFolder, metric: str | None = None) -> CellState:
 def study_status(study_dir: Path) -> StudyStatus:
     """How every cell of a study stands. Raises FileNotFoundError where there is no such study."""
     listed, damaged = read_manifest(study_dir)
-    states = []
+    states, today = [], Today(study_dir)
     for cell in listed.cells:
         folder = manifest.cell_folder(study_dir, cell["cell"])
-        states.append(cell_state(folder, metric_of(listed, cell)))
+        state = cell_state(folder, metric_of(listed, cell))
+        other = state.result is not None and is_stale(state.result, cell, today)
+        states.append(replace(state, stale=bool(other)))
         damaged += damage_in(folder)
     return StudyStatus(manifest.study_name(study_dir), states, damaged)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bench.__main__ import main
 from bench.spec import CellSpec
 from bench.store import manifest
 from bench.store.claim import claim
+from bench.store.fingerprint import cell_fingerprint
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
 
@@ -49,7 +51,23 @@ def test_table_shows_status_result_and_reason(tmp_path: Path, capsys: pytest.Cap
         "cells": 3,
         "counts": {"ok": 1, "error": 1, "pending": 1},
         "report": None,
+        "stale": 0,
     }
+
+
+def test_results_of_other_code_are_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    now, before, unknown = study(tmp_path / "made", Status.OK, Status.OK, Status.OK)
+    for spec, code in ((now, cell_fingerprint(now.to_json())), (before, "0" * 64)):
+        folder = manifest.cell_folder(tmp_path / "made", spec.id)
+        result = folder.result()
+        assert result is not None
+        folder.write_result(replace(result, provenance={"fingerprint": code}))
+    assert main(["status", str(tmp_path / "made")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert unknown.id in lines[3]
+    assert [line.split()[1:3] for line in lines[1:4]] == [["ok", "3"], ["ok", "(stale)"], ["ok", "3"]]
+    assert lines[-2] == "1 of other code than today's (stale); `run --retry stale` runs them again"
+    assert json.loads(lines[-1])["stale"] == 1
 
 
 @pytest.mark.parametrize(
