@@ -568,6 +568,13 @@ CLOCK = (
         f"{_CLOCK}/test_gate.py::test_a_method_that_is_off_by_a_hair_misses_its_golden_files",
     ),
     Fault(
+        "the clock's gate compares what evaluation computes, and losses of training with nothing",
+        "bench/clock/gate.py",
+        "model.train()",
+        "model.eval()",
+        f"{_CLOCK}/test_gate.py::test_a_loss_that_only_training_has_is_compared_too[auto_encoding]",
+    ),
+    Fault(
         "ratios are not paired by round",
         "bench/clock/ratios.py",
         "for mine, theirs in zip(own.rounds, other.rounds, strict=True)",
