@@ -7,6 +7,7 @@ are told apart by their line too, so that figures stay readable in grey.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,8 @@ _HEAD = 0.08
 """Room for a name above what is drawn, of the axes' height."""
 _BEYOND = 4.0
 """Percent beyond 0 and 100, so that markers there are whole."""
+_BELOW, _WIDEST = -30, 66
+"""Where names below the axes stand, in points, clear of an axis's title; and their line's letters."""
 _MARGIN = 0.05
 """Room above and below what is drawn, of its height."""
 
@@ -159,7 +162,7 @@ def percent(axes: Axes) -> None:
 def crop(axes: Axes, drawn: Mapping[str, Sequence[float]], floor: str, higher_is_better: bool) -> None:
     """Ends the axes where lines go on that fall further behind the floor than the best stands ahead of it.
 
-    Beside one such line all others would be flat. Those that are left out are named in the axes, with their ends.
+    Beside one such line all others would be flat. Those whose ends are left out are named below the axes, with them.
 
     Args:
         drawn: all values of each line, by its label, the last one being where it ends.
@@ -176,10 +179,13 @@ def crop(axes: Axes, drawn: Mapping[str, Sequence[float]], floor: str, higher_is
         return
     near = [value for label, values in drawn.items() if label not in far for value in values]
     margin = _MARGIN * (max(near) - min(near))
-    axes.set_ylim(min(near) - margin, max(near) + margin)
-    listed = "\n".join(f"{label}: {end:.4g}" for label, end in far.items())
-    inside: Any = {"xycoords": "axes fraction", "xytext": (-2, -2), "ha": "right", "va": "top", "zorder": 10}
-    axes.annotate(f"beyond the axis\n{listed}", (1.0, 1.0), **inside, **_NAME)
+    low, high = min(near) - margin, max(near) + margin
+    axes.set_ylim(low, high)
+    listed = ", ".join(f"{label} {end:.4g}" for label, end in far.items() if not low <= end <= high)
+    if not listed:
+        return
+    below: Any = {"xycoords": "axes fraction", "xytext": (0, _BELOW), "ha": "left", "va": "top"}
+    axes.annotate(textwrap.fill(f"beyond the axis: {listed}", _WIDEST), (0.0, 0.0), **below, **_NAME)
 
 
 def upright(axes: Axes, name: str, x: float) -> None:

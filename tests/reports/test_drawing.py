@@ -46,30 +46,24 @@ def test_an_interval_wider_than_all_percents_does_not_widen_the_axes(
     assert axes.get_ylim() == shown
 
 
-ENDS = {"XL": [3.0, 2.6], "No memory": [3.2, 2.8], "lost": [4.0, 3.5]}
-
-
 @pytest.mark.parametrize(
-    ("floor", "higher", "end", "cropped"),
+    ("floor", "higher", "end", "cropped", "named"),
     [
-        ("No memory", False, 3.5, True),
-        ("No memory", False, 2.95, False),  # no further behind than the best is ahead
-        ("No memory", True, 3.5, False),  # it is the best
-        ("", False, 3.5, False),
+        ("No memory", False, 3.5, True, ["beyond the axis: lost 3.5"]),
+        ("No memory", False, 3.1, True, []),  # it begins beyond the axis, and ends within
+        ("No memory", False, 2.95, False, []),  # no further behind than the best is ahead
+        ("No memory", True, 3.5, False, []),  # it is the best
+        ("", False, 3.5, False, []),
     ],
 )
 def test_what_falls_far_behind_no_memory_is_named_beyond_the_axis(
-    floor: str, higher: bool, end: float, cropped: bool
+    floor: str, higher: bool, end: float, cropped: bool, named: list[str]
 ) -> None:
     _, (axes,) = figure(7.6, 3.8)
-    lines = {**ENDS, "lost": [4.0, end]}
+    lines = {"XL": [3.0, 2.6], "No memory": [3.2, 2.8], "lost": [4.0, end]}
     for values in lines.values():
         axes.plot([0, 1], values)
     before = axes.get_ylim()
     crop(axes, lines, floor, higher)
-    if cropped:
-        assert axes.get_ylim() == pytest.approx((2.6 - 0.03, 3.2 + 0.03))
-        assert [text.get_text() for text in axes.texts] == ["beyond the axis\nlost: 3.5"]
-    else:
-        assert axes.get_ylim() == before
-        assert not axes.texts
+    assert axes.get_ylim() == (pytest.approx((2.6 - 0.03, 3.2 + 0.03)) if cropped else before)
+    assert [text.get_text() for text in axes.texts] == named
