@@ -158,7 +158,7 @@ def test_ci_fails_where_a_test_was_skipped(checkout: Path, tmp_path: Path) -> No
     assert done.stderr.splitlines() == ["Skipped, though none of them needs a GPU:", "a test"]
 
 
-PACKAGES = {"yaml": "pyyaml"}  # imported under another name than installed
+PACKAGES = {"PIL": "pillow", "yaml": "pyyaml"}  # imported under another name than installed
 
 
 def test_every_package_that_is_imported_is_declared(sources: dict[Path, str], checkout: Path) -> None:
