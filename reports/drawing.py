@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,13 @@ def percent(axes: Axes) -> None:
     axes.set_ylim(max(low, -_BEYOND), min(high, 100 + _BEYOND))
 
 
-def crop(axes: Axes, drawn: Mapping[str, Sequence[float]], floor: str, higher_is_better: bool) -> None:
+def crop(
+    axes: Axes,
+    drawn: Mapping[str, Sequence[float]],
+    floor: str,
+    higher_is_better: bool,
+    references: Iterable[float] = (),
+) -> None:
     """Ends the axes where lines go on that fall further behind the floor than the best stands ahead of it.
 
     Beside one such line all others would be flat. Those whose ends are left out are named below the axes, with them.
@@ -168,6 +174,7 @@ def crop(axes: Axes, drawn: Mapping[str, Sequence[float]], floor: str, higher_is
         drawn: all values of each line, by its label, the last one being where it ends.
         floor: the label of the line without memory.
         higher_is_better: whether greater values are.
+        references: levels that stay in sight.
     """
     sign = 1 if higher_is_better else -1
     ends = {label: values[-1] for label, values in drawn.items() if values}
@@ -177,7 +184,7 @@ def crop(axes: Axes, drawn: Mapping[str, Sequence[float]], floor: str, higher_is
     far = {label: end for label, end in ends.items() if sign * (ends[floor] - end) > ahead}
     if not far or not ahead:
         return
-    near = [value for label, values in drawn.items() if label not in far for value in values]
+    near = [value for label, values in drawn.items() if label not in far for value in values] + list(references)
     margin = _MARGIN * (max(near) - min(near))
     low, high = min(near) - margin, max(near) + margin
     axes.set_ylim(low, high)

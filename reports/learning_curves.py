@@ -51,19 +51,23 @@ def draw(
     training = {group.label: _late(training[group.label], group) for group in groups}
     timed = {label: ms for label, ms in step_ms.items() if ms is not None and validation.get(label)}
     drawn, (left, right, *third) = figure(14.5 if timed else 10.0, 3.8, 3 if timed else 2)
+    # What is drawn of each line, its end last.
+    validated: dict[str, list[float]] = {}
+    trained: dict[str, list[float]] = {}
+    over_time: dict[str, list[float]] = {}
     for number, group in enumerate(groups):
         thousands, look = _per_step(group, acts) / 1000, looks[group.label]
         curve = validation[group.label]
-        _line(left, curve, thousands, look)
-        _band(left, curve, thousands, look)
-        _line(right, training[group.label], thousands, look, (number, len(groups)))
+        band = _band(left, curve, thousands, look)
+        validated[group.label] = band + _line(left, curve, thousands, look)
+        trained[group.label] = _line(right, training[group.label], thousands, look, (number, len(groups)))
         if group.label in timed:
-            _line(third[0], curve, timed[group.label] / 60_000, look)
-    floor = floor_of(quality)
-    crop(right, _means(training), floor, higher_is_better=acts)
-    crop(left, _means(validation), floor, quality.higher_is_better)
+            over_time[group.label] = _line(third[0], curve, timed[group.label] / 60_000, look)
+    floor, levelled = floor_of(quality), quality.references.values()
+    crop(right, trained, floor, higher_is_better=acts)
+    crop(left, validated, floor, quality.higher_is_better, levelled)
     for axes in third:
-        crop(axes, _means({label: validation[label] for label in timed}), floor, quality.higher_is_better)
+        crop(axes, over_time, floor, quality.higher_is_better, levelled)
     for axes in (left, *third):
         levels(axes, {f"{name} ({quality.split})": value for name, value in quality.references.items()})
     unit = "episodes" if acts else "tokens"
@@ -116,25 +120,21 @@ def _per_step(group: Group, acts: bool) -> int:
     return int(train["batch_size"]) * (1 if acts else int(read))
 
 
-def _means(curves: Mapping[str, Curve]) -> dict[str, list[float]]:
-    return {label: [fmean(curve[step]) for step in sorted(curve)] for label, curve in curves.items()}
-
-
 def _late(curve: Curve, group: Group) -> Curve:
     """A curve without the first steps of the training; all that comes later stays, however high."""
     first = _LEFT_OUT * int(group.spec["train"]["steps"])
     return {step: values for step, values in curve.items() if step > first}
 
 
-def _line(axes: Axes, curve: Curve, per_step: float, look: Look, turn: tuple[int, int] | None = None) -> None:
-    """A method's line.
+def _line(axes: Axes, curve: Curve, per_step: float, look: Look, turn: tuple[int, int] | None = None) -> list[float]:
+    """Draws a method's line, and returns its heights.
 
     Args:
         per_step: what a step is on the axis.
         turn: of a line of losses, its number and how many lines there are: each has its markers in other places.
     """
     if not curve:
-        return
+        return []
     steps = sorted(curve)
     x, y = _along(steps, per_step), [fmean(curve[step]) for step in steps]
     how = look.keywords()
@@ -145,17 +145,21 @@ def _line(axes: Axes, curve: Curve, per_step: float, look: Look, turn: tuple[int
         every = max(1, len(x) // _MARKS)
         how |= {"markevery": (number * every // lines, every)}
     axes.plot(x, y, **how)
+    return y
 
 
 def _along(steps: Sequence[int], per_step: float) -> list[float]:
     return [step * per_step for step in steps]
 
 
-def _band(axes: Axes, curve: Curve, per_step: float, look: Look) -> None:
-    if max((len(values) for values in curve.values()), default=0) > 1:
-        steps = sorted(curve)
-        low, high = [min(curve[step]) for step in steps], [max(curve[step]) for step in steps]
-        axes.fill_between(_along(steps, per_step), low, high, color=look.colour, alpha=0.15, linewidth=0)
+def _band(axes: Axes, curve: Curve, per_step: float, look: Look) -> list[float]:
+    """Draws the range over seeds, if there are several, and returns its heights."""
+    if max((len(values) for values in curve.values()), default=0) < 2:
+        return []
+    steps = sorted(curve)
+    low, high = [min(curve[step]) for step in steps], [max(curve[step]) for step in steps]
+    axes.fill_between(_along(steps, per_step), low, high, color=look.colour, alpha=0.15, linewidth=0)
+    return low + high
 
 
 def _parts(values: Sequence[float], length: int) -> list[Sequence[float]]:

@@ -1,8 +1,9 @@
 """What a method must pass before the clock reports a time for it: on this device, in this process.
 
 A fast wrong answer is no time. Two checks in float64: every golden file of the method (its authors' numbers), and
-outputs, auxiliary loss and all gradients of training against the reference on the CPU, with the study's own settings
-but for dropout; outputs also as evaluation and decoding compute them, with keys and values carried in the state.
+outputs, auxiliary loss and all gradients of training against the reference on the CPU, with the method's own settings
+in a small model without dropout; outputs also as evaluation and decoding compute them, with keys and values carried in
+the state.
 """
 
 from __future__ import annotations

@@ -568,6 +568,13 @@ CLOCK = (
         f"{_CLOCK}/test_gate.py::test_a_method_that_is_off_by_a_hair_misses_its_golden_files",
     ),
     Fault(
+        "a line far behind no memory flattens all others",
+        "reports/learning_curves.py",
+        "crop(left, validated, floor, quality.higher_is_better, levelled)",
+        "crop(left, {}, floor, quality.higher_is_better, levelled)",
+        "tests/reports/test_learning_curves.py::test_all_panels_end_where_a_line_falls_far_behind_no_memory",
+    ),
+    Fault(
         "the clock's gate compares what evaluation computes, and losses of training with nothing",
         "bench/clock/gate.py",
         "model.train()",

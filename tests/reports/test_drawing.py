@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from reports.drawing import crop, figure, legend, levels, percent, title
+import pytest
+from PIL import Image
+
+from reports.drawing import crop, figure, legend, levels, percent, title, write
 
 
 @pytest.mark.parametrize("label", ["XL", "Full attention (memory=none, train.learning_rate=3e-4)"])
@@ -67,3 +70,20 @@ def test_what_falls_far_behind_no_memory_is_named_beyond_the_axis(
     crop(axes, lines, floor, higher)
     assert axes.get_ylim() == (pytest.approx((2.6 - 0.03, 3.2 + 0.03)) if cropped else before)
     assert [text.get_text() for text in axes.texts] == named
+
+
+def test_a_level_stays_in_sight_where_axes_are_cropped() -> None:
+    _, (axes,) = figure(7.6, 3.8)
+    crop(axes, {"XL": [2.6], "No memory": [2.8], "lost": [9.0]}, "No memory", False, references=[3.6])
+    assert axes.get_ylim() == pytest.approx((2.6 - 0.05, 3.6 + 0.05))
+
+
+def test_a_picture_has_a_palette_in_which_its_colours_are_the_same(tmp_path: Path) -> None:
+    drawn, (axes,) = figure(4.0, 3.0)
+    axes.plot([0, 1], [0, 1], color="#D55E00", linewidth=4)
+    svg, png = write(drawn, tmp_path, "one")
+    assert (svg.suffix, png.suffix) == (".svg", ".png")
+    with Image.open(png) as picture:
+        assert picture.mode == "P"
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20) or []}
+    assert {(0xD5, 0x5E, 0x00), (255, 255, 255)} <= colours

@@ -25,7 +25,10 @@ TOKENS = 4 * 8 / 1000  # thousands per step: batch size and block length of the 
 
 def drawn(folder: Path, losses: Mapping[tuple[str, int], Mapping[int, float]], **logged: Any) -> Figure:
     """The figure of a study whose cells, (method, seed), have these training losses by step."""
-    specs = {key: stored.spec(*key, train={"steps": STEPS}) for key in losses}
+    specs = {
+        key: stored.spec(*key, train={"steps": STEPS}, method_settings=logged.get("settings", {}).get(key[0], {}))
+        for key in losses
+    }
     study = stored.study(folder / "s", [stored.Stored(spec, 2.5) for spec in specs.values()])
     for key, curve in losses.items():
         records = [(step, "loss", value, "train") for step, value in curve.items()]
@@ -100,6 +103,27 @@ def test_validation_is_drawn_against_time_too_for_whom_the_clock_has_timed(tmp_p
     assert (line.get_label(), points(line)) == ("Expire-Span", [[1.0, 2.5], [2.0, 2.0]])
     assert third.get_ylabel() == left.get_ylabel()
     assert "minutes" in third.get_xlabel()
+
+
+def test_all_panels_end_where_a_line_falls_far_behind_no_memory(tmp_path: Path) -> None:
+    ends = {"expire_span": 2.0, "full_attention": 2.2, "transformer_xl": 4.0}
+    losses = {(method, seed): {100: end} for method, end in ends.items() for seed in (0, 1)}
+    # Seeds lie as far from their mean as bands show; a last batch's loss is not where a line of means ends.
+    validation = {(method, seed): {100: ends[method] + 0.1 * (2 * seed - 1)} for method, seed in losses}
+    many = {key: {step: curve[100] for step in range(6, 101)} | {100: 2.1} for key, curve in losses.items()}
+    figure = drawn(
+        tmp_path,
+        many,
+        validation=validation,
+        settings={"full_attention": {"memory": "none"}},
+        step_ms=dict.fromkeys(("Expire-Span", "No memory", "Transformer-XL"), 1.0),
+    )
+    left, right, third = figure.axes
+    assert left.get_ylim() == pytest.approx((1.9 - 0.02, 2.3 + 0.02))
+    assert right.get_ylim()[1] < 2.3
+    assert third.get_ylim() == pytest.approx((2.0 - 0.01, 2.2 + 0.01))
+    for axes, end in ((left, "4"), (right, "3.05"), (third, "4")):
+        assert [text.get_text() for text in axes.texts] == [f"beyond the axis: Transformer-XL {end}"]
 
 
 def test_where_nothing_was_timed_there_is_no_panel_for_it(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_two_processes_train_as_one(text: str, tmp_path: Path, method: str, accu
 
 @pytest.mark.slow
 def test_two_processes_label_documents_as_one(tmp_path: Path) -> None:
-    module, data = toy.documents_and_data()
+    module, data = toy.documents_and_data("memory_transformer")
     toy.fit(module, data)
 
     on_two_processes("memory_transformer", "documents", tmp_path, accumulation=2)

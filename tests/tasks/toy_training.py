@@ -50,8 +50,8 @@ def module_and_data(
     return module, StreamData(enwik8, task, settings, seed=3)
 
 
-def documents_and_data(accumulation: int = 1) -> tuple[document_module.DocumentModule, StreamData]:
-    """What trains a small model to label documents that it reads twice, and the documents."""
+def documents_and_data(method: str, accumulation: int = 1) -> tuple[document_module.DocumentModule, StreamData]:
+    """What trains a small model of a method that can read twice to label documents so, and the documents."""
     task = document_labels.Settings(document_tokens=32, names=5, classes=3, mention=0.4, evaluation_labels=60)
     train = TrainSettings(
         steps=6,
@@ -66,9 +66,9 @@ def documents_and_data(accumulation: int = 1) -> tuple[document_module.DocumentM
     )
     torch.manual_seed(5)
     backbone = BackboneSettings(layers=2, width=16, feedforward=24, heads=2)
-    values = METHODS.load("memory_transformer").Settings(slots=6, reading="two_pass")
+    values = METHODS.load(method).Settings(slots=6, reading="two_pass")
     encoder, head = document_labels.encoder(task, 16), document_labels.head(task, 16)
-    model = build("memory_transformer", values, backbone, train.block_length, encoder, head).double()
+    model = build(method, values, backbone, train.block_length, encoder, head).double()
     module = document_module.module(document_labels, task, model, train, seed=3)
     return module, StreamData(document_labels, task, train, seed=3)
 

@@ -29,7 +29,7 @@ extra = {
     "use_distributed_sampler": False,
 }
 if text == "documents":
-    module, data = toy.documents_and_data(accumulation)
+    module, data = toy.documents_and_data(method, accumulation)
 else:
     module, data = toy.module_and_data(text, method, dropout=0.0, clip=0.5, accumulation=accumulation)
 if stop:
