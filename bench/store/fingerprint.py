@@ -108,6 +108,7 @@ def fingerprint(roots: Iterable[Path], checkout: Path = CHECKOUT) -> str:
 def closure(roots: Iterable[Path], checkout: Path = CHECKOUT) -> dict[str, Path]:
     """The modules of ours that `roots` import, and `roots`: dotted name to path; a plugin's is its file's name."""
     found: dict[str, Path] = {}
+    looked_for: set[str] = set()
     waiting = [(_name(Path(root), checkout), Path(root)) for root in roots]
     while waiting:
         name, path = waiting.pop()
@@ -122,6 +123,9 @@ def closure(roots: Iterable[Path], checkout: Path = CHECKOUT) -> dict[str, Path]
                 # Importing a.b.c runs a and a.b as well.
                 for end in range(1, len(parts) + 1):
                     dotted = ".".join(parts[:end])
+                    if dotted in looked_for:
+                        continue
+                    looked_for.add(dotted)
                     source = _source(dotted, checkout)
                     if source is not None:
                         waiting.append((dotted, source))
