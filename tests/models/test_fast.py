@@ -312,7 +312,9 @@ def test_memory_is_projected_once_where_caches_are_carried(
     "pre_norm", [pytest.param(False, id="post"), pytest.param(True, id="pre", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("memory", ["importance", "recent", "random"])
-@pytest.mark.parametrize("slots", [5, T, 3 * T, 8 * T])
+@pytest.mark.parametrize(
+    "slots", [5, pytest.param(T, marks=pytest.mark.slow), 3 * T, pytest.param(8 * T, marks=pytest.mark.slow)]
+)
 def test_a_second_reading_is_that_of_the_reference_in_pieces_and_with_caches(
     slots: int, memory: str, pre_norm: bool
 ) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bench.spec import CellSpec
 from bench.store import manifest
+from bench.store.frame import load
 from bench.store.result import Result, Row
 from bench.store.statuses import Status
+from reports import markdown
+from reports.efficiency import efficiency_table
+from reports.efficiency_part import frame
+from reports.page import page, quality_tables
 
 CARDS: dict[str, dict[str, Any]] = {
     "methods": {
@@ -113,6 +121,20 @@ def study(folder: Path, results: list[Stored]) -> Path:
         )
         manifest.cell_folder(folder, stored.spec.id).write_result(result)
     return folder
+
+
+def page_of(study: Path, split: str = "test") -> str:
+    """The text of a study's report, judged by a split, without its figures: most of a report's time is theirs."""
+    table = load(study)
+    tables = quality_tables(table, split)
+    return markdown.render(page(table, tables, [[] for _ in tables]))
+
+
+def efficiency_of(study: Path) -> pd.DataFrame:
+    """A study's efficiency.csv, as a reader has it."""
+    tables = [found for quality in quality_tables(load(study)) if (found := efficiency_table(quality))]
+    text = io.StringIO(frame(tables).to_csv(index=False))
+    return pd.read_csv(text) if tables else pd.DataFrame()
 
 
 def line_of(text: str, label: str) -> list[str]:

@@ -45,11 +45,7 @@ def report(folder: Path, methods: list[str], measured: list[Clocked]) -> tuple[s
     stored.study(folder, [stored.Stored(stored.spec(method), 2.5) for method in methods])
     if measured:
         clock_file.write(folder, ClockFile("enwik8-4M", {}, measured, FACTS, "now", 1.0))
-    text, files = build_report(folder)
-    assert folder / "report" / "efficiency.csv" in files
-    content = (folder / "report" / "efficiency.csv").read_text()
-    frame = pd.read_csv(folder / "report" / "efficiency.csv") if content.strip() else pd.DataFrame()
-    return text.partition("time and memory")[2], frame
+    return stored.page_of(folder).partition("time and memory")[2], stored.efficiency_of(folder)
 
 
 def cells_of(text: str, label: str) -> dict[str, str]:
@@ -146,7 +142,7 @@ def test_models_of_different_seeds_are_each_named(tmp_path: Path) -> None:
     stored.study(folder, [stored.Stored(stored.spec(method, seed), 2.5) for method, seed in seeds.items()])
     measured = [clocked(method, 20.0, 4e6, seed=seed) for method, seed in seeds.items()]
     clock_file.write(folder, ClockFile("enwik8-4M", {}, measured, FACTS, "now", 1.0))
-    text, _ = build_report(folder)
+    text = stored.page_of(folder)
     assert "one model per method (Transformer-XL: seed 0; Expire-Span: seed 1); scores" in text
 
 
@@ -156,7 +152,7 @@ def test_a_variant_of_the_baseline_is_no_baseline(tmp_path: Path) -> None:
     stored.study(folder, [stored.Stored(cell, 2.5) for cell in cells])
     measured = [clocked("transformer_xl", 20.0, 4e6, variant="positions=sinusoidal"), clocked("expire_span", 10.0, 3e6)]
     clock_file.write(folder, ClockFile("enwik8-4M", {}, measured, FACTS, "now", 1.0))
-    text, _ = build_report(folder)
+    text = stored.page_of(folder)
     assert "difference to" not in text
     timed = text.partition("time and memory")[2]
     assert cells_of(timed, "Expire-Span")["memory ratio"] == "-"
@@ -171,7 +167,7 @@ def test_with_several_baselines_quality_and_memory_have_the_same_one(tmp_path: P
     peaks = [Clocked(cell.id, "code", "ok", rows=[Row("memory_peak", peak, "bytes", "train")]) for (cell, _), peak in
              zip(cells, (4e6, 8e6, 2e6), strict=True)]  # fmt: skip
     clock_file.write(folder, ClockFile("enwik8-4M", {}, peaks, FACTS, "now", 1.0))
-    text, _ = build_report(folder)
+    text = stored.page_of(folder)
     assert "difference to Transformer-XL [train.learning_rate=0.001]" in text
     assert cells_of(text.partition("time and memory")[2], "Expire-Span")["memory ratio"] == "0.50"
 
@@ -195,7 +191,7 @@ def test_what_was_not_measured_is_missing_with_its_reason(tmp_path: Path) -> Non
 def test_a_cell_that_the_clock_could_not_measure_keeps_its_result(tmp_path: Path) -> None:
     lost = clocked("transformer_xl", None, None, status="error", reason="it broke")
     text, _ = report(tmp_path / "s", ["transformer_xl"], [lost])
-    page = (tmp_path / "s" / "report" / "report.md").read_text()
+    page = stored.page_of(tmp_path / "s")
     assert "Transformer-XL: error: it broke" in text
     assert "Cells without a result" not in page
     assert "1 of 1" in page
@@ -207,7 +203,7 @@ def test_what_other_code_has_measured_is_marked(tmp_path: Path) -> None:
     assert cells_of(text, "Transformer-XL")
     assert cells_of(text, "Expire-Span (stale)")["time per batch (ms) ↓"] == "10.0 [9.0, 11.0]"
     assert "Stale: time and memory were measured by other code than today's" in text
-    assert "(stale)" not in (tmp_path / "s" / "report" / "report.md").read_text().partition("time and memory")[0]
+    assert "(stale)" not in stored.page_of(tmp_path / "s").partition("time and memory")[0]
     assert list(frame.set_index("method")["stale"]) == [False, True]
 
 
@@ -225,10 +221,19 @@ def test_a_study_without_a_clock_has_no_such_table(tmp_path: Path) -> None:
     assert frame.empty
 
 
+def test_a_report_has_the_table_and_its_csv(tmp_path: Path) -> None:
+    text, frame = report(tmp_path / "s", ["transformer_xl"], [clocked("transformer_xl", 20.0, 4e6)])
+    whole, files = build_report(tmp_path / "s")
+    line = next(line for line in text.splitlines() if line.startswith("| Transformer-XL "))
+    assert line in whole.partition("time and memory")[2]
+    written = next(path for path in files if path.name == "efficiency.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(written), frame)
+
+
 def test_a_damaged_clock_file_is_named(tmp_path: Path) -> None:
     report(tmp_path / "s", ["transformer_xl"], [clocked("transformer_xl", 20.0, 4e6)])
     clock_file.path_of(tmp_path / "s", "enwik8-4M").write_text("{")
-    text, _ = build_report(tmp_path / "s")
+    text = stored.page_of(tmp_path / "s")
     assert "## Damaged files" in text
     assert "enwik8-4M.json is damaged" in text
     assert "time and memory" not in text
@@ -258,7 +263,7 @@ def test_of_agents_it_says_that_a_step_is_an_episode_and_memory_begins_empty(tmp
     clock_file.write(
         tmp_path / "s", ClockFile("corridor", {}, [Clocked(spec.id, code, "ok", rows=rows)], FACTS, "now", 1)
     )
-    text, _ = build_report(tmp_path / "s")
+    text = stored.page_of(tmp_path / "s")
     assert "with memory empty where an episode begins, all episodes until the horizon" in text
     assert "one training step (an episode of every world and learning from it in blocks: forward, backward" in text
     assert "Evaluation: over an episode of every world, acting alone." in text

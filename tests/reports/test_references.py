@@ -53,7 +53,7 @@ def acting(folder: Path, oracle: bool = True) -> Path:
 
 
 def test_references_stand_below_the_models_and_solved_is_a_share_of_what_the_oracle_scores(tmp_path: Path) -> None:
-    text, _ = build_report(acting(tmp_path / "s"))
+    text = stored.page_of(acting(tmp_path / "s"))
     header, baseline, other = (stored.line_of(text, name) for name in ("method", "Transformer-XL", "Expire-Span"))
     solved = header.index("solved")
     assert (baseline[solved], other[solved]) == ("3 of 3", "1 of 3"), "79.8 is nine tenths of 88.67"
@@ -70,19 +70,19 @@ def test_references_stand_below_the_models_and_solved_is_a_share_of_what_the_ora
 
 
 def test_where_nobody_knows_all_solved_is_a_share_of_a_hundred(tmp_path: Path) -> None:
-    text, _ = build_report(acting(tmp_path / "s", oracle=False))
+    text = stored.page_of(acting(tmp_path / "s", oracle=False))
     assert stored.line_of(text, "Transformer-XL")[stored.line_of(text, "method").index("solved")] == "1 of 3"
     assert "| oracle |" not in text
 
 
 def test_a_task_that_cannot_be_solved_has_no_such_column(tmp_path: Path) -> None:
-    text, _ = build_report(stored.study(tmp_path / "s", [stored.Stored(stored.spec("transformer_xl"), 2.5)]))
+    text = stored.page_of(stored.study(tmp_path / "s", [stored.Stored(stored.spec("transformer_xl"), 2.5)]))
     assert "solved" not in stored.line_of(text, "method")
     assert "Beside the models" not in text
 
 
 def test_what_else_a_task_measures_has_columns_but_what_is_by_distance(tmp_path: Path) -> None:
-    text, _ = build_report(acting(tmp_path / "s"))
+    text = stored.page_of(acting(tmp_path / "s"))
     header = stored.line_of(text, "method")
     assert [name for name in header if name.endswith(("(%)", "(points)"))] == [
         "difference to Transformer-XL (points)",
@@ -93,7 +93,7 @@ def test_what_else_a_task_measures_has_columns_but_what_is_by_distance(tmp_path:
 
 
 def test_episodes_are_called_so(tmp_path: Path) -> None:
-    text, _ = build_report(acting(tmp_path / "s"))
+    text = stored.page_of(acting(tmp_path / "s"))
     assert "- Test: 100 episodes, the likeliest action taken, with the weights of the best validation point; " in text
     assert "; success_sampled: the same worlds, actions drawn as in training." in text
     assert "when the last world has ended" in text
@@ -107,9 +107,7 @@ def test_a_report_says_whether_actions_were_drawn(tmp_path: Path, split: str) ->
         stored.spec("transformer_xl", task="portal"), 2.5, validation=2.0, context={"actions": "drawn"}
     )
     study = stored.study(tmp_path / "s", [result])
-    if split == "validation":
-        (study / "sweep.json").write_text("{}")
-    text, _ = build_report(study)
+    text = stored.page_of(study, split)
     wanted = {
         "validation": "- Validation: the best point of each training, actions drawn as in training.",
         "test": "- Test: 100 episodes, actions drawn as in training, with the weights of the best validation point; "
@@ -170,7 +168,7 @@ def test_distances_of_agents_are_steps_and_a_metric_by_distance_has_its_own_unit
     assert names_of(axes) == {"reactive"}, "of second tries; who passes three rooms is of another figure"
     (path,) = [line for line in axes.lines if line.get_linewidth() < 1]
     assert np.asarray(path.get_ydata(), dtype=float).tolist() == [50.0, 49.0]
-    text, _ = build_report(tmp_path / "s")
+    text = stored.page_of(tmp_path / "s")
     assert "how often it meets a distance is its own doing" in text
 
 
@@ -188,7 +186,7 @@ def test_blocks_of_another_length_are_named(tmp_path: Path) -> None:
         )
     )
     study = stored.study(tmp_path / "s", [stored.Stored(cell, 2.5, scores=tuple(scores)) for cell in cells])
-    text, _ = build_report(study)
+    text = stored.page_of(study)
     assert (
         "- A block has 1 step (2 with Compressive Transformer): from 4 on, what must be remembered is four blocks away."
         in text
@@ -225,7 +223,7 @@ def test_a_table_has_each_distance_with_its_interval_and_says_how_far_four_block
             scores += [row("error_by_distance", 70.0, 40, **far)] if method == "expire_span" else []
             spec = stored.spec(method, seed, task="object_collision")
             results.append(stored.Stored(spec, value, scores=tuple(scores)))
-    text, _ = build_report(stored.study(tmp_path / "s", results))
+    text = stored.page_of(stored.study(tmp_path / "s", results))
     _, part = text.split("### object_collision: error by distance\n")
     header = stored.line_of(part, "error (%) ↓ by distance (tokens)")
     assert header[1:] == ["8-15", "1,024-2,047"]
@@ -322,10 +320,10 @@ def test_agents_that_learn_in_blocks_of_other_lengths_share_a_table(tmp_path: Pa
         stored.Stored(stored.spec(name, task="corridor", train={"block_length": length}), 50.0)
         for name, length in blocks.items()
     ]
-    text, _ = build_report(stored.study(tmp_path / "s", results))
+    text = stored.page_of(stored.study(tmp_path / "s", results))
     assert text.count("\n## corridor") == 1
     streams = [stored.Stored(stored.spec(name, train={"block_length": length}), 2.5) for name, length in blocks.items()]
-    text, _ = build_report(stored.study(tmp_path / "t", streams))
+    text = stored.page_of(stored.study(tmp_path / "t", streams))
     assert text.count("\n## enwik8") == 2
 
 
@@ -334,7 +332,7 @@ def test_a_line_without_a_score_has_not_failed_to_solve(tmp_path: Path) -> None:
         stored.Stored(stored.spec("transformer_xl", task="corridor"), 100.0),
         stored.Stored(stored.spec("expire_span", task="corridor"), None, Status.ERROR),
     ]
-    text, _ = build_report(stored.study(tmp_path / "s", results))
+    text = stored.page_of(stored.study(tmp_path / "s", results))
     solved = stored.line_of(text, "method").index("solved")
     assert stored.line_of(text, "Transformer-XL")[solved] == "1 of 1"
     assert stored.line_of(text, "Expire-Span")[solved] == "-"
@@ -347,12 +345,12 @@ def test_a_task_in_percent_without_any_result_is_reported_too(tmp_path: Path, st
         results += [stored.Stored(stored.spec("transformer_xl", 0, task="corridor"), None, status)]
     study = stored.study(tmp_path / "s", results)
     manifest.merge(study, [stored.spec("transformer_xl", 1, task="corridor")], titles=stored.CARDS)
-    assert "No cell has a test result yet." in build_report(study)[0]
+    assert "No cell has a test result yet." in stored.page_of(study)
 
 
 def test_a_test_that_nobody_else_has_taken_needs_no_word_on_intervals(tmp_path: Path) -> None:
     result = stored.Stored(stored.spec("transformer_xl", task="corridor"), 50.0)
-    assert "whose choice is not in" not in build_report(stored.study(tmp_path / "s", [result]))[0]
+    assert "whose choice is not in" not in stored.page_of(stored.study(tmp_path / "s", [result]))
 
 
 def test_solved_counts_seeds_that_failed_and_none_that_has_not_run(tmp_path: Path) -> None:
@@ -363,7 +361,7 @@ def test_solved_counts_seeds_that_failed_and_none_that_has_not_run(tmp_path: Pat
     ]
     study = stored.study(tmp_path / "s", results)
     manifest.merge(study, [stored.spec("transformer_xl", 3, task="corridor")], titles=stored.CARDS)
-    line = stored.line_of(build_report(study)[0], "Transformer-XL")
+    line = stored.line_of(stored.page_of(study), "Transformer-XL")
     assert "1 of 2" in line
     assert "1 of 4" in line, "one seed of four has a score"
 

@@ -83,7 +83,10 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(params=[1 << 18, 150, 1], ids=["one tile", "tiles of both heads", "tiles of a head"])
+@pytest.fixture(
+    params=[1 << 18, pytest.param(150, marks=pytest.mark.slow), 1],
+    ids=["one tile", "tiles of both heads", "tiles of a head"],
+)
 def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "TILE", request.param)
     monkeypatch.setattr(work, "FEWEST", 3)
