@@ -149,8 +149,7 @@ def levels(axes: Axes, named: Mapping[str, float]) -> None:
     """Quiet lines across the axes, each with its name beside its right end, where nothing is drawn."""
     for name, value in named.items():
         axes.axhline(value, **_QUIET)
-        beside: Any = {"xycoords": axes.get_yaxis_transform(), "xytext": (3, 0), "va": "center"}
-        axes.annotate(name, (1.0, value), **beside, **_NAME)
+        _name_beside(axes, name, value)
 
 
 def percent(axes: Axes) -> None:
@@ -204,9 +203,14 @@ def upright(axes: Axes, name: str, x: float) -> None:
 
 
 def path(axes: Axes, name: str, x: Sequence[float], y: Sequence[float]) -> None:
-    """A quiet line through points, with its name at its last one."""
+    """A quiet line through points, with its name beside the axes, as high as it ends."""
     axes.plot(x, y, label="_nolegend_", **_QUIET)
-    axes.annotate(name, (x[-1], y[-1]), xytext=(3, 2), ha="left", **_NAME)
+    _name_beside(axes, name, y[-1])
+
+
+def _name_beside(axes: Axes, name: str, value: float) -> None:
+    where: Any = {"xycoords": axes.get_yaxis_transform(), "xytext": (3, 0), "va": "center"}
+    axes.annotate(name, (1.0, value), **where, **_NAME)
 
 
 def legend(drawn: Figure, axes: Axes, length: float = 3.5, title: str = "") -> None:
