@@ -20,6 +20,7 @@ from reports.drawing import looks, write
 from reports.efficiency import efficiency_table
 from reports.efficiency_part import frame
 from reports.page import lines_frame, page, quality_tables
+from reports.pairs import pairs_frame
 from reports.parts import Figure, Part
 from reports.quality import QualityTable
 
@@ -29,8 +30,8 @@ def build_report(study: Path) -> tuple[str, list[Path]]:
 
     Returns:
         the page's text and the files written: report.md and report.html (the same page), quality.csv and efficiency.csv
-        (the tables' figures), rows.csv (all stored rows), and each figure as SVG and PNG. Comparisons in
-        the study's folder `contexts/` become parts of the page.
+        (the tables' figures), pairs.csv (each line against each), rows.csv (all stored rows), and each figure as SVG
+        and PNG. Comparisons in the study's folder `contexts/` become parts of the page.
 
     Raises:
         FileNotFoundError: there is no such study.
@@ -50,6 +51,7 @@ def build_report(study: Path) -> tuple[str, list[Path]]:
         "report.md": text,
         "report.html": html.render(parts),
         "quality.csv": lines_frame(tables).to_csv(index=False),
+        "pairs.csv": pairs_frame(tables).to_csv(index=False),
         "efficiency.csv": frame([found for table in tables if (found := efficiency_table(table))]).to_csv(index=False),
         "rows.csv": rows.to_csv(index=False),
     }

@@ -9,6 +9,7 @@ import pandas as pd
 
 from reports import method_settings
 from reports.groups import Group, window
+from reports.pairs import sentence
 from reports.parts import Bullets, Code, Text
 from reports.quality import TOLERANCE, QualityTable, shown, size_flag
 from reports.references import WHO
@@ -103,6 +104,7 @@ def _seeds(quality: QualityTable) -> list[Text]:
             "± is half a Student-t 95 % interval over seeds; differences are paired by seed, their p values "
             "Holm-corrected within the table."
         )
+    lines += [text] if (text := sentence(quality)) else []
     return [*lines, *_test_set(quality)]
 
 

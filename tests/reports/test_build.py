@@ -47,7 +47,14 @@ def test_three_seeds_give_means_intervals_and_paired_differences_best_first(tmp_
     assert "-0.1000 ± 0.0000" in line_of(text, "Expire-Span")
     assert "3 of 3" in line_of(text, "Expire-Span")
     assert "12.5 / -" in line_of(text, "Expire-Span")
-    assert [path.name for path in files] == ["report.md", "report.html", "quality.csv", "efficiency.csv", "rows.csv"]
+    assert [path.name for path in files] == [
+        "report.md",
+        "report.html",
+        "quality.csv",
+        "pairs.csv",
+        "efficiency.csv",
+        "rows.csv",
+    ]
 
 
 def test_one_seed_shows_no_interval_and_says_why(tmp_path: Path) -> None:
