@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bench.clock.settings import ClockSettings
 from bench.command_line import add_plugin_flag
 from models.errors import SettingsError
+from models.nearest import nearest
 
 if TYPE_CHECKING:
     from bench.clock.comparison import Compared
+    from bench.spec import CellSpec
 
 T = TypeVar("T")
 _OF_COMPARISONS = (
@@ -34,6 +36,7 @@ LONGEST_S = 1_000_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", nargs="?", type=Path, metavar="runs/NAME", help="a study, to measure again")
+    parser.add_argument("--tasks", metavar="A,B", help="which of a study's tasks (default: all)")
     parser.add_argument("--methods", metavar="A,B", help="which methods (default: all)")
     parser.add_argument("--impls", default="auto", metavar="A,B", help="how they are computed (default: %(default)s)")
     parser.add_argument("--contexts", default="1024,4096", metavar="N,N", help="positions seen (default: %(default)s)")
@@ -75,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("batch", "heads", "head_dim", "block", "layers", "threads"):
         if getattr(args, name) < 1:
             raise SettingsError(f"--{name.replace('_', '-')}", f"is {getattr(args, name)}", "Give at least 1.")
+    if args.study is None and args.tasks:
+        raise SettingsError("--tasks", "goes with a study only", "Name the study, or leave the flag out.")
     return _study(args) if args.study is not None else _compare(args)
 
 
@@ -177,6 +182,8 @@ def _study(args: argparse.Namespace) -> int:
     if args.methods:
         problem = "cannot go with a study, whose methods are measured together or do not compare"
         raise SettingsError("--methods", problem, "Leave it out, or leave out the study.")
+    if args.tasks:
+        specs = _of_tasks(specs, args.tasks.split(","), args.study)
     settings = _settings(args, settings_of(args.study, listed.command))
     line = StageLine(args.quiet)
     try:
@@ -214,6 +221,15 @@ def _study(args: argparse.Namespace) -> int:
             print(f"{row['task']:<20} {row['method']:<32} {time}  {row['status']}")
     print(json.dumps({"device": measured[0].provenance["device"], "rows": rows}))
     return 0 if all(row["status"] == "ok" for row in rows) else 1
+
+
+def _of_tasks(specs: list[CellSpec], tasks: list[str], study: Path) -> list[CellSpec]:
+    """The cells of these tasks, which are named by their ids or as tables name them."""
+    known = {name for spec in specs for name in (spec.task, spec.task_label)}
+    for task in tasks:
+        if task not in known:
+            raise SettingsError("--tasks", f"{study} has no task {task!r}", nearest(task, sorted(known)))
+    return [spec for spec in specs if {spec.task, spec.task_label} & set(tasks)]
 
 
 def _settings(args: argparse.Namespace, usual: ClockSettings) -> ClockSettings:

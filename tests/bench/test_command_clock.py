@@ -162,6 +162,7 @@ def test_one_that_hangs_has_no_more_than_the_time_limit(tmp_path: Path, capsys: 
         (["--methods", "compressive", "--block", "18"], "method.compressive.rate: the rate 4 does not divide"),
         (["--plugin", "none.py"], "--plugin: there is no file none.py"),
         (["none"], "runs/NAME: there is no study in none"),
+        (["--tasks", "enwik8"], "--tasks: goes with a study only"),
     ],
 )
 def test_what_cannot_work_is_refused_with_key_and_remedy_before_anything_is_measured(
@@ -353,6 +354,29 @@ def test_a_study_is_measured_again_for_as_long_as_it_was_but_for_what_flags_say(
     for flags in ([], ["--rounds", "7"], ["--seconds", "0", "--warmup-steps", "9"]):
         main(["clock", str(study), *flags])
     assert asked == [own, replace(own, rounds=7), replace(own, seconds=0.0, warmup_steps=9)]
+
+
+def test_one_task_of_a_study_is_measured_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, asked = tmp_path / "study", []
+    text = tiny.spec(tiny.write_text(tmp_path), "transformer_xl")
+    acts = replace(text, task="corridor", task_label="corridor-3to4")
+    manifest.merge(study, [text, acts])
+
+    def clock_study(study_dir: Path, cells: list[Any], settings: ClockSettings, **_: Any) -> list[Path]:
+        asked.append([cell.task for cell in cells])
+        return []
+
+    monkeypatch.setattr(phase, "clock_study", clock_study)
+    for tasks in ("corridor", "corridor-3to4", f"corridor,{text.task}"):
+        main(["clock", str(study), "--tasks", tasks])
+    assert asked == [["corridor"], ["corridor"], [text.task, "corridor"]]
+    capsys.readouterr()
+    assert main(["clock", str(study), "--tasks", "coridor"]) == 2
+    said = capsys.readouterr().err
+    assert "--tasks:" in said
+    assert "has no task 'coridor'. Did you mean corridor" in said
 
 
 def test_a_comparison_locks_the_device_that_cells_name_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
