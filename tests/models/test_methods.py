@@ -167,6 +167,12 @@ def test_memory_none_is_each_block_alone() -> None:
     torch.testing.assert_close(second, alone, rtol=0, atol=0)
 
 
+def test_a_method_that_cannot_read_again_says_what_it_lacks() -> None:
+    model = toy.make("transformer_xl", {"memory_length": 4}, 4)
+    with pytest.raises(NotImplementedError, match=r"models\.transformer_xl has no `again`, which a method with two"):
+        model.again(model.init_state(2))
+
+
 def test_a_block_longer_than_configured_is_refused() -> None:
     model = make("transformer_xl", memory_length=16)
     with pytest.raises(ValueError, match="configured for 8"):
