@@ -243,7 +243,7 @@ class Method(Mixer):
 
 
 class Fast(Method):
-    """The same without stored scores, but for those of the positions of memory's newest T slots."""
+    """The same without stored scores, but for those of positions: of the newest T slots, read twice of all slots."""
 
     def read(
         self, older: Tensor | None, block: Tensor, level: Tensor, time: Tensor, state: LayerState, context: Context

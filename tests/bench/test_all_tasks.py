@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,12 +21,13 @@ from bench.store.claim import Claim
 from bench.store.result import Result
 from bench.study import Study, plan
 from models.errors import SettingsError
+from models.registry import METHODS
 from tasks.actor_critic import play
 from tasks.randomness import derive
 from tasks.registry import TASKS
 
 ACTING = [name for name in TASKS.names() if TASKS.card(name)["objective"] == "episodes"]
-SLOW = ("instruction", "object_collision", "portal")
+SLOW = ("long_copy", "instruction", "object_collision", "portal")
 SHORT = {
     "object_collision": ["task.object_collision.evaluation_questions=50"],
     "long_copy": ["task.long_copy.evaluation_symbols=100"],
@@ -83,7 +85,7 @@ def curve(folder: Path, spec: CellSpec) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "task", ["corridor", "long_copy", "document_labels", *[pytest.param(name, marks=pytest.mark.slow) for name in SLOW]]
+    "task", ["corridor", "document_labels", *[pytest.param(name, marks=pytest.mark.slow) for name in SLOW]]
 )
 def test_a_cell_that_is_killed_ends_as_if_it_had_not_been(tmp_path: Path, task: str) -> None:
     spec = cell(task, "expire_span")
@@ -118,6 +120,17 @@ def test_the_tasks_own_metric_comes_first_on_test_and_validation(tmp_path: Path,
             card["unit"],
             card["higher_is_better"],
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("task", [name for name in TASKS.names() if name != "enwik8"])  # its test is a long one
+def test_every_method_is_trained_and_scored_on_every_task(tmp_path: Path, task: str, method: str) -> None:
+    rows = run(tmp_path, cell(task, method, steps=2, validate_every=2)).rows
+    card = TASKS.card(task)
+    scores = {row.split: row.value for row in rows if row.metric == card["metric"]}
+    assert set(scores) == {"validation", "test"}
+    assert all(value is not None and math.isfinite(value) for value in scores.values())
 
 
 def test_an_agent_is_evaluated_again_as_it_was_tested_and_with_other_spans(tmp_path: Path) -> None:

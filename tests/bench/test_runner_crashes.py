@@ -168,6 +168,7 @@ def test_a_runner_takes_over_the_cells_of_one_that_dies(tmp_path: Path) -> None:
         assert '"fresh": false' in (study.path / "cells" / "processes.log").read_text().splitlines()[1]
 
 
+@pytest.mark.slow
 def test_a_cell_that_kills_its_process_does_not_go_from_runner_to_runner(tmp_path: Path) -> None:
     with toys.toy_study(tmp_path / "study", [("a", {"deed": "kill", "at": 2, "pause": 0.5})]) as study:
         runners = [study.start() for _ in range(2)]
@@ -223,6 +224,7 @@ def survive(study: Any, seed: int, kills: int, everything: bool) -> None:
         assert not leftovers
 
 
+@pytest.mark.slow
 def test_a_study_survives_its_runner_being_killed_at_any_moment(tmp_path: Path) -> None:
     cells = [(f"cell{number}", {"steps": 12, "pause": 0.02}) for number in range(5)]
     with toys.toy_study(tmp_path / "study", cells) as study:

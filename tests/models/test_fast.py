@@ -15,6 +15,7 @@ from models.registry import METHODS, load_file
 from models.state import reset_rows
 
 toy = load_file(Path(__file__).with_name("toy_models.py"))
+methods = load_file(Path(__file__).parents[1] / "every_method.py")
 
 T = 11
 # Odd sizes. Adaptive-Span and Expire-Span divide by (sum + 1e-8) in the reference, by the sum in the fast impl: where
@@ -55,6 +56,11 @@ CASES: list[tuple[str, dict[str, Any], float]] = [
     ("importance_sparse", {"slots": 30, "fading": "learned"}, 1e-9),
 ]
 IDS = [f"{method}-{number}" for number, (method, _, _) in enumerate(CASES)]
+FIRST = [
+    pytest.param(*case, id=name, marks=methods.slow_unless(case[0] not in [before[0] for before in CASES[:number]]))
+    for number, (case, name) in enumerate(zip(CASES, IDS, strict=True))
+]
+"""By default the first settings of each method alone."""
 
 
 def pair(method: str, settings: dict[str, Any], **backbone: Any) -> tuple[Backbone, Backbone]:
@@ -116,14 +122,14 @@ def test_the_fast_impl_gives_what_the_reference_gives(
     compare(reference, fast, tokens, [T] * 6, limit)
 
 
-@pytest.mark.parametrize(("method", "settings", "limit"), CASES, ids=IDS)
+@pytest.mark.parametrize(("method", "settings", "limit"), FIRST)
 def test_in_pieces_and_with_a_row_that_begins_anew(method: str, settings: dict[str, Any], limit: float) -> None:
     reference, fast = pair(method, {**settings, "layer_drop": 0.0} if "layer_drop" in settings else settings)
     tokens = torch.randint(toy.VOCABULARY, (3, 5 * T))
     compare(reference, fast, tokens, [7, 4, T, 5, 1, 2, 3, T, T], limit, reset=2)
 
 
-@pytest.mark.parametrize(("method", "settings", "limit"), CASES, ids=IDS)
+@pytest.mark.parametrize(("method", "settings", "limit"), FIRST)
 def test_in_single_precision(method: str, settings: dict[str, Any], limit: float) -> None:
     reference, fast = (model.float() for model in pair(method, settings))
     compare(reference, fast, torch.randint(toy.VOCABULARY, (2, 4 * T)), [T] * 4, 1e-5)
@@ -241,7 +247,7 @@ def test_dropped_weights_are_the_same_in_forward_and_backward(
         assert change == pytest.approx(float((slope * direction).sum()), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize(("method", "settings", "limit"), CASES, ids=IDS)
+@pytest.mark.parametrize(("method", "settings", "limit"), FIRST)
 def test_in_mixed_precision(method: str, settings: dict[str, Any], limit: float) -> None:
     _, model = pair(method, {**settings, "layer_drop": 0.0} if "layer_drop" in settings else settings)
     model.float()
@@ -277,7 +283,7 @@ def test_caches_are_refused_where_they_would_be_wrong() -> None:
         model.eval()(tokens, state, caching=True)
 
 
-@pytest.mark.parametrize(("method", "settings", "limit"), CASES, ids=IDS)
+@pytest.mark.parametrize(("method", "settings", "limit"), FIRST)
 def test_memory_is_projected_once_where_caches_are_carried(
     method: str, settings: dict[str, Any], limit: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,10 @@ from models.host import read_together
 from models.registry import METHODS, load_file
 
 toy: Any = load_file(Path(__file__).with_name("toy_models.py"))
+methods = load_file(Path(__file__).parents[1] / "every_method.py")
 
+READERS = ("adaptive_span", "expire_span")
+"""Those whose state's length is a number that the host must know."""
 CASES: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in METHODS.names()] + [
     ("transformer_xl", {"positions": "sinusoidal"}),
     ("full_attention", {"memory": "none"}),
@@ -26,7 +29,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in METHODS.names(
 ]
 
 
-@pytest.mark.parametrize(("name", "settings"), CASES)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [pytest.param(name, settings, marks=methods.slow_unless(name in READERS)) for name, settings in CASES],
+)
 def test_a_model_reads_at_most_once_per_block_however_many_layers(
     name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,8 @@ def test_transformer_xl_holds_its_length_from_the_start(blocks: int) -> None:
 def test_chosen_memories_hold_their_slots_and_when_they_were_read(blocks: int) -> None:
     slot = VECTOR + AGE + FLAG
     assert after(blocks, "memory_transformer", {"slots": 21}) == figures(21, 21, 21 * slot + AGE + FLAG)
+    two_readings = {"slots": 21, "reading": "two_pass"}
+    assert after(blocks, "memory_transformer", two_readings) == figures(21, 21, 21 * slot + AGE + FLAG)
     assert after(blocks, "memory_transformer", {"memory": "none"}) == figures(0, 0, 0)
     of_all_heads = 2 * 21
     assert after(blocks, "importance_sparse", {"slots": 21}) == figures(
@@ -84,10 +86,26 @@ def test_compressive_holds_recent_and_compressed_slots_all_alive(blocks: int) ->
     assert after(blocks, "compressive", settings) == figures(22, 22, 22 * VECTOR)
 
 
-def test_compressive_holds_the_open_block_too() -> None:
-    model = toy.make("compressive", {"memory_length": 16, "compress_size": 24, "rate": 4}, T, width=E).double().eval()
+def test_the_most_used_are_known_by_what_they_were_used() -> None:
+    settings = {"memory_length": 16, "compress_size": 24, "rate": 4, "compression": "most_used"}
+    usages = 2 * 8  # a state's share of attention up to the open block's start, and up to now, in float64
+    assert after(5, "compressive", settings) == figures(22, 22, 22 * VECTOR + 16 * usages + AGE)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "slots", "size"),
+    [
+        ("compressive", {"memory_length": 16, "compress_size": 24, "rate": 4}, 25, 25 * VECTOR),
+        ("memory_transformer", {"slots": 21}, 24, 24 * VECTOR + 21 * (AGE + FLAG) + AGE + FLAG),
+        ("mlp_mixer", {"window": 9}, 8, 8 * VECTOR),
+    ],
+)
+def test_three_tokens_of_an_open_block_are_held_where_they_are_needed_as_they_are(
+    method: str, settings: dict[str, Any], slots: int, size: int
+) -> None:
+    model = toy.make(method, settings, T, width=E).double().eval()
     state = toy.read(model, torch.randint(toy.VOCABULARY, (ROWS, 2 * T + 3)))[1]
-    assert model.memory(state) == figures(25, 25, 25 * VECTOR)
+    assert model.memory(state) == figures(slots, slots, size)
 
 
 def test_adaptive_span_counts_what_some_head_can_see() -> None:

@@ -38,6 +38,17 @@ def test_parameter_counts_are_within_ten_per_cent_of_transformer_xl(method: str)
         assert ratio == pytest.approx(1, rel=0.1)
 
 
+@pytest.mark.parametrize(("loss", "times"), [("bptt", 1), ("attention_reconstruction", 1), ("auto_encoding", 2)])
+def test_a_convolution_adds_its_matrices_and_a_decoder_as_many_again(loss: str, times: int) -> None:
+    def count(**compression: str) -> int:
+        settings = {"memory_length": 16, "compress_size": 32, "rate": 4, **compression}
+        model = toy.make("compressive", settings, 16, width=24, layers=3)
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    added = count(compression="conv", compression_loss=loss) - count(compression="mean")
+    assert added == 3 * times * (4 * 24 * 24 + 24)
+
+
 def test_pre_norm_starts_with_smaller_output_projections() -> None:
     post, pre = (toy.make("transformer_xl", layers=8, width=64, feedforward=128, pre_norm=pre) for pre in (False, True))
     for name in ("mixer.project.output.weight", "contract.weight", "contract.bias"):

@@ -40,6 +40,7 @@ def error(features: int) -> float:
     return float(torch.stack(squares).mean().sqrt())
 
 
+@pytest.mark.slow
 def test_the_error_to_exact_softmax_falls_as_one_over_the_root_of_the_number_of_features() -> None:
     errors = {features: error(features) for features in (16, 64, 256, 1024)}
     for features in (16, 64, 256):

@@ -13,6 +13,7 @@ from models.registry import METHODS, load_file
 from models.state import batch_rows, join_rows, reset_rows, rows, state_bytes
 
 toy = load_file(Path(__file__).with_name("toy_models.py"))
+methods = load_file(Path(__file__).parents[1] / "every_method.py")
 
 T, VOCABULARY = 12, toy.VOCABULARY
 # Settings small enough that every memory fills, moves on and is dropped within the test's stream.
@@ -49,8 +50,8 @@ CASES = [
         pre_norm,
         impl,
         id=f"{name}-{i}-{'pre' if pre_norm else 'post'}{'' if impl == 'reference' else f'-{impl}'}",
-        # Where norms stand concerns the backbone: the first settings of each method's reference tell it.
-        marks=[pytest.mark.slow] if pre_norm and (i > 0 or impl != "reference") else [],
+        # The first settings of each method tell most, and where norms stand concerns the backbone: its reference does.
+        marks=methods.slow_unless(i == 0 and (not pre_norm or impl == "reference")),
     )
     for name in METHODS.names()
     for i, settings in enumerate(VARIANTS.get(name, [{}]))

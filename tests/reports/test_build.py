@@ -252,6 +252,7 @@ def test_a_file_in_a_studys_place_and_a_folder_in_a_results_place_are_one_line(
     assert capsys.readouterr().err == f"reports: {path}: Is a directory.\n"
 
 
+@pytest.mark.slow
 def test_a_page_is_printed_where_the_terminal_knows_ascii_alone(tmp_path: Path) -> None:
     folder = study(tmp_path / "s", [(spec("transformer_xl", 0), 2.5, Status.OK, 1000.0)])
     command = [sys.executable, "-m", "reports", "build", str(folder)]

@@ -303,6 +303,7 @@ def test_a_file_of_failures_alone_is_drawn_too(tmp_path: Path) -> None:
     assert "Expire-Span: timeout" in (tmp_path / "mine-contexts.svg").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
     path = kept(tmp_path)
     for name in ("one", "two"):
@@ -344,6 +345,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err == f"reports: {tmp_path}: Is a directory.\n"
 
 
+@pytest.mark.slow
 def test_comparisons_in_a_studys_folder_are_parts_of_its_report(tmp_path: Path) -> None:
     cell = stored.spec("transformer_xl", 0)
     study = stored.study(tmp_path / "s", [stored.Stored(cell, 2.5, Status.OK, {"parameters": 1000.0})])

@@ -166,6 +166,7 @@ def test_numbers_stand_right_and_words_left(built: tuple[str, str, list[Path]]) 
     assert "<td>" not in failed, "reasons are words"
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     made = []
     for folder in ("one", "two"):

@@ -17,6 +17,7 @@ from tasks.actor_critic import LearningSettings, Played, advantages, blocks, lea
 from tasks.train_settings import TrainSettings
 
 toy = load_file(Path(__file__).parents[1] / "models" / "toy_models.py")
+methods = load_file(Path(__file__).parents[1] / "every_method.py")
 T = 4
 METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "adaptive_span": {"max_span": 20, "ramp": 4, "initial_ratio": 0.4},
@@ -24,7 +25,11 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "expire_span": {"max_span": 20, "ramp": 4, "initial_fraction": 0.4},
     "transformer_xl": {"memory_length": 16},
 }
-CASES = [(name, impl) for name in METHODS.names() for impl in METHODS.card(name)["impls"]]
+CASES = [
+    pytest.param(name, impl, marks=methods.slow_unless(name in methods.BY_DEFAULT), id=f"{name}-{impl}")
+    for name in METHODS.names()
+    for impl in METHODS.card(name)["impls"]
+]
 TASKS = [
     (corridor, corridor.Settings(min_length=3, max_length=5)),
     (portal, portal.Settings(rooms=2, size=3, doors="floor", horizon=25)),
@@ -45,7 +50,7 @@ def model(task: ModuleType, settings: Any, method: str = "transformer_xl", impl:
     return moved
 
 
-@pytest.mark.parametrize(("method", "impl"), CASES, ids=["-".join(case) for case in CASES])
+@pytest.mark.parametrize(("method", "impl"), CASES)
 @pytest.mark.parametrize(("task", "settings"), TASKS, ids=["corridor", "portal"])
 def test_learning_reads_the_probabilities_that_acting_had(
     task: ModuleType, settings: Any, method: str, impl: str
@@ -70,6 +75,7 @@ def test_a_world_acts_alike_whatever_is_beside_it() -> None:
     assert not bool(many.alive[4, steps:].any())
 
 
+@pytest.mark.slow
 def test_actions_are_drawn_with_the_policys_probabilities() -> None:
     task, settings = TASKS[0]
     net = model(task, settings)

@@ -171,7 +171,13 @@ def label_by_hand(model: Backbone, row: Tensor, u: float) -> tuple[Tensor, Tenso
     return torch.cat(logits), torch.stack(losses).mean()
 
 
-@pytest.mark.parametrize(("method", "settings"), METHODS_READ, ids=str)
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        pytest.param(*case, marks=[] if number == 0 else [pytest.mark.slow], id=f"{case[0]}-{case[1]}")
+        for number, case in enumerate(METHODS_READ)
+    ],
+)
 def test_training_and_scores_are_those_of_a_loop_over_documents(method: str, settings: dict[str, Any]) -> None:
     module = make(method, settings)
     model = copy.deepcopy(module.model).train()

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from models.adaptive_span import Method as AdaptiveSpan
 from models.backbone import Backbone
 from models.expire_span import Method as ExpireSpan
-from models.registry import METHODS, load_file
+from models.registry import load_file
 from models.state import LayerState
 from tasks import enwik8
 
 toy = load_file(Path(__file__).with_name("toy_training.py"))
+methods = load_file(Path(__file__).parents[1] / "every_method.py")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def figures_by_hand(model: Backbone, source: Any) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", methods.every_method())
 def test_memory_and_spans_of_an_evaluation_are_means_over_its_blocks(text: str, method: str) -> None:
     module, data = toy.module_and_data(text, method, evaluation_batch_size=2)
     for parameter in module.model.parameters():

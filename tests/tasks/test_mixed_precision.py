@@ -15,11 +15,12 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch.nn import functional
 
 from models.backbone import Output
-from models.registry import METHODS, load_file
+from models.registry import load_file
 from tasks.stream import StreamBatch
 from tasks.stream_step import token_nll
 
 toy = load_file(Path(__file__).with_name("toy_training.py"))
+methods = load_file(Path(__file__).parents[1] / "every_method.py")
 
 
 class ScaledFloat32(MixedPrecision):
@@ -50,7 +51,7 @@ def test_other_precisions_train(text: str, precision: str) -> None:
     assert all(math.isfinite(entry.get("loss", 0.0)) for entry in logged)
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", methods.every_method())
 def test_a_run_in_bf16_has_nearly_the_losses_of_one_in_float32(text: str, method: str) -> None:
     losses = []
     for precision in ("32-true", "bf16-mixed"):
@@ -94,6 +95,7 @@ def test_clipping_with_a_loss_scale_gives_the_weights_it_gives_without(text: str
         torch.testing.assert_close(tensor, weights[name], rtol=0, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [5, 9])
 def test_a_run_with_a_loss_scale_that_was_stopped_goes_on_exactly(text: str, stop: int) -> None:
     def parts() -> tuple[Any, Any, MixedPrecision]:

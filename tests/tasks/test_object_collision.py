@@ -79,10 +79,10 @@ def test_answers_and_distances_are_what_the_tokens_show(settings: Settings) -> N
     assert checked > 100
 
 
-@pytest.mark.parametrize("length", [1, 7, 16, 40, 1500])
+@pytest.mark.parametrize("length", [1, 7, 40, 1500])
 def test_the_stream_is_the_same_in_blocks_of_any_length(length: int) -> None:
     train = replace(TRAIN, block_length=length)
-    count = 20_000
+    count = 8_000
     expected, found = blocks(training(), -(-count // 16)), blocks(training(train=train), min(-(-count // length), 3000))
     for name in ("inputs", "targets", "weights", "distance"):
         one, other = joined(expected, name), joined(found, name)

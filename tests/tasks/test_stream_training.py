@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.registry import METHODS, load_file
+from models.registry import load_file
 from tasks import enwik8
 from tasks.stream import StreamBatch, StreamData
 from tasks.stream_step import enter
@@ -18,6 +18,7 @@ from tasks.task_module import Diverged
 from tasks.train_settings import TrainSettings
 
 toy = load_file(Path(__file__).with_name("toy_training.py"))
+methods = load_file(Path(__file__).parents[1] / "every_method.py")
 fit, module_and_data = toy.fit, toy.module_and_data
 
 
@@ -26,7 +27,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(toy.write_text(tmp_path_factory.mktemp("text")))
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", methods.every_method())
 @pytest.mark.parametrize("stop", [pytest.param(3, marks=pytest.mark.slow), 7, pytest.param(11, marks=pytest.mark.slow)])
 def test_a_run_that_was_stopped_goes_on_exactly(text: str, method: str, stop: int) -> None:
     module, data = module_and_data(text, method, double=False)
@@ -44,7 +45,7 @@ def test_a_run_that_was_stopped_goes_on_exactly(text: str, method: str, stop: in
         assert torch.equal(tensor, again.model.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", methods.every_method())
 def test_four_groups_of_two_rows_train_as_eight_rows(text: str, method: str) -> None:
     whole, data = module_and_data(text, method, dropout=0.0, clip=0.5)
     fit(whole, data)

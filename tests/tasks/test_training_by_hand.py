@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from models.backbone import Backbone
-from models.registry import METHODS, load_file
+from models.registry import load_file
 from models.state import State, detach
 from tasks import enwik8
 from tasks.randomness import derive, uniform
@@ -26,6 +26,7 @@ from tasks.stream_module import StreamModule
 from tasks.train_settings import TrainSettings
 
 toy = load_file(Path(__file__).with_name("toy_training.py"))
+methods = load_file(Path(__file__).parents[1] / "every_method.py")
 
 SEED = 3
 TASK = cast(StreamTask, enwik8)
@@ -181,7 +182,7 @@ def changed(**changes: Any) -> TrainSettings:
     return TrainSettings(**{**TRAIN.__dict__, **changes})
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", methods.every_method())
 def test_training_and_evaluation_are_what_a_loop_over_single_rows_gives(task: enwik8.Settings, method: str) -> None:
     model = toy.make_model(task, method)
     expected = trained_by_hand(model, task, TRAIN)
@@ -195,7 +196,7 @@ def test_training_and_evaluation_are_what_a_loop_over_single_rows_gives(task: en
 
 
 @pytest.mark.parametrize("accumulation", [1, 4])
-@pytest.mark.parametrize("method", ["transformer_xl", "adaptive_span", "expire_span"])
+@pytest.mark.parametrize("method", ["expire_span", pytest.param("transformer_xl", marks=pytest.mark.slow)])
 def test_the_loss_is_the_weighted_sum_over_the_summed_weights_or_one(
     task: enwik8.Settings, method: str, accumulation: int
 ) -> None:
@@ -220,7 +221,7 @@ def test_optimiser_steps_are_pytorchs(task: enwik8.Settings, changes: dict[str, 
     assert_same_weights(trained.model, expected.model)
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", methods.every_method())
 def test_dropout_is_drawn_anew_at_every_step_from_seed_and_step(task: enwik8.Settings, method: str) -> None:
     train = changed(steps=6, validate_every=6)  # no row begins anew in so few
     model = toy.make_model(task, method, dropout=0.3)

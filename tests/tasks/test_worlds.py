@@ -329,6 +329,7 @@ def test_the_commands_draw_episodes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "room 1 of 3, 0 passed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "arguments", "oracle", "reactive"),
     [

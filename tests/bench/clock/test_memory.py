@@ -11,9 +11,10 @@ from bench.cell import build_parts
 from bench.clock import memory
 from bench.clock.contestant import Failure, Order
 from bench.clock.rounds import ask, ask_each
-from models.registry import METHODS, load_file
+from models.registry import load_file
 
 tiny = load_file(Path(__file__).with_name("tiny_cells.py"))
+methods = load_file(Path(__file__).parents[2] / "every_method.py")
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_extra_memory_grows_with_the_length_of_memory(text: str, what: str) -> N
 
 @pytest.mark.parametrize(
     "method",
-    [name if name == "expire_span" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS.names()],
+    methods.every_method("expire_span"),
 )
 def test_evaluation_needs_less_than_training(text: str, method: str) -> None:
     cell = tiny.spec(text, method, evaluation_batch_size=4)

@@ -17,6 +17,7 @@ from bench.clock.workload import EvaluationStep, LayerStep, TrainingStep, filled
 from models.registry import METHODS, load_file
 
 tiny = load_file(Path(__file__).with_name("tiny_cells.py"))
+methods = load_file(Path(__file__).parents[2] / "every_method.py")
 CPU = torch.device("cpu")
 
 
@@ -74,7 +75,7 @@ def test_timing_moves_no_weight(text: str, optimiser: str) -> None:
     assert any(bool(moment.any()) for moment in moments), "the optimiser works all the same"
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", methods.every_method())
 def test_memory_is_full_before_the_first_timed_step(text: str, method: str) -> None:
     cell = tiny.spec(text, method)
     horizon = max(block.mixer.horizon() for block in build_parts(cell).model.layers())
@@ -95,13 +96,7 @@ def test_filling_says_where_the_stream_goes_on(text: str) -> None:
     assert state[0]["memory"].shape[1] == 12
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        pytest.param(method, marks=[pytest.mark.slow] if method in ("importance_sparse", "mlp_mixer") else [])
-        for method in METHODS.names()
-    ],
-)
+@pytest.mark.parametrize("method", methods.every_method())
 def test_a_row_whose_text_ends_goes_on_with_its_memory_full(text: str, method: str) -> None:
     """Rows of 5 blocks of 8, all restarting at about the same step: while memory is filled, and again while timed."""
     work = TrainingStep(tiny.spec(text, method, batch_size=500), None, CPU, alive=1.0)
