@@ -5,7 +5,7 @@
     y_t = phi(q_t)^T S_{t-1} / (phi(q_t) . z_{t-1}),    S_t = S_{t-1} + phi(k_t) v_t^T,    z_t = z_{t-1} + phi(k_t)
 
 The w_r are rows of random orthogonal matrices, each as long as a Gaussian vector of its own, so that phi(q) . phi(k) is
-exp(q . k / sqrt(D)) on average. They are drawn anew every `redraw_every` training steps, and sums over other features
+exp(q . k / sqrt(D)) on average. They are drawn anew every `redraw_every` updates, and sums over other features
 begin anew. So do all sums every `reset_every` tokens of the stream, if that is given: the published model reads
 sequences that end. Before the first key of a sequence stands a zero key with a zero value.
 A factor of phi(q) cancels in y, so a query's largest feature is 1 + 1e-4, and the 1e-4 is small beside it.
@@ -60,7 +60,7 @@ class Settings:
     kernel: Literal["softmax", "relu"] = "softmax"
     """What phi approximates: the softmax (FAVOR+); or phi(x)_r = max(w_r . x, 0) + 1e-3, another kernel."""
     redraw_every: int = 1000
-    """Training steps after which the features are drawn anew; 0 for never."""
+    """Updates of the weights after which the features are drawn anew; 0 for never."""
     reset_every: int = 0
     """Tokens after which the sums begin anew; 0 for never, so that a stream without end is summed up whole."""
     positions: Literal["rotary", "none"] = "rotary"
