@@ -27,7 +27,7 @@ from tasks.randomness import derive
 from tasks.registry import TASKS
 
 ACTING = [name for name in TASKS.names() if TASKS.card(name)["objective"] == "episodes"]
-SLOW = ("long_copy", "instruction", "object_collision", "portal")
+SLOW = ("corridor", "long_copy", "instruction", "object_collision", "portal")
 SHORT = {
     "object_collision": ["task.object_collision.evaluation_questions=50"],
     "long_copy": ["task.long_copy.evaluation_symbols=100"],
@@ -84,9 +84,7 @@ def curve(folder: Path, spec: CellSpec) -> list[dict[str, Any]]:
     return [{key: record[key] for key in ("step", "split", "metric", "value")} for record in records]
 
 
-@pytest.mark.parametrize(
-    "task", ["corridor", "document_labels", *[pytest.param(name, marks=pytest.mark.slow) for name in SLOW]]
-)
+@pytest.mark.parametrize("task", ["document_labels", *[pytest.param(name, marks=pytest.mark.slow) for name in SLOW]])
 def test_a_cell_that_is_killed_ends_as_if_it_had_not_been(tmp_path: Path, task: str) -> None:
     spec = cell(task, "expire_span")
     whole = run(tmp_path / "whole", spec)

@@ -131,6 +131,7 @@ def test_a_plugins_impl_that_is_wrong_has_an_error_and_no_time(
     assert wrong["reason"].startswith("probe (fast) on cpu differs from the reference in outputs of block 0")
 
 
+@pytest.mark.slow
 def test_one_that_hangs_has_no_more_than_the_time_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin = tiny.write_probe(tmp_path)
     plugin.write_text(plugin.read_text().replace("return Settings()", "return Settings(deed='hang', at=1)"))

@@ -205,6 +205,7 @@ def test_a_model_of_another_size_is_flagged(tmp_path: Path) -> None:
     assert "Expire-Span (+20% parameters)" in text
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_json_imports_no_torch_and_refuses_a_missing_study(tmp_path: Path) -> None:
     folder = study(tmp_path / "s", [(spec("transformer_xl", 0), 2.5, Status.OK, 1000.0)])
     code = (

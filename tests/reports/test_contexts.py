@@ -14,10 +14,10 @@ from matplotlib.lines import Line2D
 
 from bench.store.statuses import Status
 from models.registry import load_file
-from reports import contexts, scaling
+from reports import contexts, markdown, scaling
 from reports.__main__ import main
 from reports.build import build_report, draw_figures
-from reports.contexts import read
+from reports.contexts import parts, read
 
 stored = load_file(Path(__file__).with_name("stored_studies.py"))
 
@@ -66,6 +66,11 @@ def kept(folder: Path, rows: list[dict[str, Any]] = ROWS, **changes: Any) -> Pat
     return path
 
 
+def text_of(file: Path) -> str:
+    """The page that `reports contexts` writes and prints, without its figure: most of the time is the figure's."""
+    return markdown.render(parts(read(file), file.stem, file.with_suffix(".svg")))
+
+
 def lines_of(text: str) -> dict[tuple[str, str, str], dict[str, str]]:
     """The table by method, context and share."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
@@ -74,21 +79,20 @@ def lines_of(text: str) -> dict[tuple[str, str, str], dict[str, str]]:
     return {(line["method"], line["context (positions)"], line["alive"]): line for line in found}
 
 
-def test_a_fast_impl_stands_beside_its_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fast_impl_stands_beside_its_reference(tmp_path: Path) -> None:
     bounds = {"time_to_reference": 0.4, "time_to_reference_low": 0.3, "time_to_reference_high": 0.5}
     fast = [
         row("transformer_xl", 64, 4.0, 1_000_000, impl="fast", **bounds),
         row("expire_span", 64, 6.0, 3_000_000, impl="fast", **bounds),
     ]
-    assert main(["contexts", str(kept(tmp_path, [*ROWS[:2], *fast]))]) == 0
-    text = capsys.readouterr().out
+    text = text_of(kept(tmp_path, [*ROWS[:2], *fast]))
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
     (one,) = (dict(zip(table[0], line, strict=True)) for line in table if line[:2] == ["Expire-Span", "fast"])
     assert (one["time to reference"], one["memory to reference"]) == ("0.40 [0.30, 0.50]", "0.50")
     assert one["ratio of memory over static"] == "3.00", "to the fast Transformer-XL"
 
 
-def test_contexts_that_took_turns_have_ratios_between_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_contexts_that_took_turns_have_ratios_between_them(tmp_path: Path) -> None:
     bounds = {"time_to_first": 1.1, "time_to_first_low": 1.0, "time_to_first_high": 1.3}
     remembers = {"remembers": "32 slots"}
     rows = [
@@ -97,8 +101,7 @@ def test_contexts_that_took_turns_have_ratios_between_them(tmp_path: Path, capsy
         row("expire_span", 128, 8.6, 5_000_000, 0.5, remembers="50 %"),
     ]
     file = kept(tmp_path, rows, clock={"rounds": 7, "together": True})
-    assert main(["contexts", str(file)]) == 0
-    text = capsys.readouterr().out
+    text = text_of(file)
     labels = scaling.draw(read(file)).axes[0].get_legend_handles_labels()[1]
     assert labels == ["Expire-Span, 32 slots alive", "Expire-Span, 50 % alive"], "one line for 32 slots, not two points"
     lines = lines_of(text)
@@ -110,8 +113,7 @@ def test_contexts_that_took_turns_have_ratios_between_them(tmp_path: Path, capsy
     for word in ("time ratio", "Transformer-XL", "memory to 100 % alive"):
         assert word not in text, "nothing of rows that are not there"
     for others in (ROWS, [rows[0]]):
-        assert main(["contexts", str(kept(tmp_path, others, clock={"rounds": 7, "together": True}))]) == 0
-        text = capsys.readouterr().out
+        text = text_of(kept(tmp_path, others, clock={"rounds": 7, "together": True}))
         assert column not in text
         assert "took turns" not in text
 
@@ -148,15 +150,14 @@ def test_the_table_shows_time_memory_and_their_ratios_at_the_same_context(
     assert "code 0123456789ab." in printed
 
 
-def test_what_holds_of_all_rows_names_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_holds_of_all_rows_names_none(tmp_path: Path) -> None:
     rows = [row("expire_span", context, 6.0, 3_000_000, steady=False) for context in (64, 128)]
-    assert main(["contexts", str(kept(tmp_path, rows))]) == 0
-    assert "- Step times still changed by a tenth when timing began: all of them.\n" in capsys.readouterr().out
+    text = text_of(kept(tmp_path, rows))
+    assert "- Step times still changed by a tenth when timing began: all of them.\n" in text
 
 
 def test_what_failed_is_a_line_without_numbers_and_with_its_reason(tmp_path: Path) -> None:
-    assert main(["contexts", str(kept(tmp_path)), "--quiet"]) == 0
-    lines = lines_of((tmp_path / "mine-contexts.md").read_text(encoding="utf-8"))
+    lines = lines_of(text_of(kept(tmp_path)))
     lost, never = lines["Expire-Span", "1,024", "100 %"], lines["Compressive Transformer", "1,024", "100 %"]
     assert (lost["status"], never["status"]) == ("oom: out of memory", "unsupported: no room")
     for line in (lost, never):
@@ -179,15 +180,12 @@ def test_the_csv_holds_every_row_without_raw_samples(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bounds", [{}, {"time_ratio_low": None, "time_ratio_high": None}, None])
-def test_below_six_rounds_a_ratio_has_no_interval(
-    tmp_path: Path, bounds: dict[str, None] | None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_below_six_rounds_a_ratio_has_no_interval(tmp_path: Path, bounds: dict[str, None] | None) -> None:
     rows = [dict(one) for one in ROWS[:2]]
     for one in rows if bounds is not None else []:
         del one["time_ratio_low"], one["time_ratio_high"]
         one |= bounds or {}
-    assert main(["contexts", str(kept(tmp_path, rows, clock={"rounds": 4}))]) == 0
-    printed = capsys.readouterr().out
+    printed = text_of(kept(tmp_path, rows, clock={"rounds": 4}))
     assert lines_of(printed)["Expire-Span", "64", "100 %"]["time ratio"] == "1.20"
     assert "paired by round, median over 4 rounds. Below 6 rounds there is no interval" in printed
 
@@ -214,23 +212,20 @@ def test_what_a_row_can_mislead_to_is_said_where_there_is_such_a_row(
     tmp_path: Path, rows: list[dict[str, Any]], said: tuple[str, ...]
 ) -> None:
     cards = {**CARDS, "full_attention": {"title": "Full attention", "colour": "#000000", "marker": "o"}}
-    assert main(["contexts", str(kept(tmp_path, rows, cards=cards)), "--quiet"]) == 0
-    text = (tmp_path / "mine-contexts.md").read_text(encoding="utf-8")
+    text = text_of(kept(tmp_path, rows, cards=cards))
     assert [note for note in NOTES if note in text] == list(said)
     assert ("1,280 slots for 2,048 positions" in text) == (rows[0]["method"] == "compressive")
 
 
 def test_what_was_built_anew_for_each_turn_is_named(tmp_path: Path) -> None:
     rows = [row("transformer_xl", 64, 10.0, 10**6), row("expire_span", 64, 12.0, 10**6, rebuilt=True)]
-    assert main(["contexts", str(kept(tmp_path, rows)), "--quiet"]) == 0
-    text = (tmp_path / "mine-contexts.md").read_text(encoding="utf-8")
+    text = text_of(kept(tmp_path, rows))
     assert "not all fit on the device together: Expire-Span (100 % alive) at 64." in text
 
 
 def test_without_shares_there_is_no_column_for_them(tmp_path: Path) -> None:
     path = kept(tmp_path, [one for one in ROWS if one["alive"] == 1])
-    assert main(["contexts", str(path), "--quiet"]) == 0
-    assert "100 % alive |" not in (tmp_path / "mine-contexts.md").read_text(encoding="utf-8")
+    assert "100 % alive |" not in text_of(path)
 
 
 def points(line: Line2D) -> list[list[float]]:

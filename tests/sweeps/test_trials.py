@@ -107,11 +107,12 @@ def bad_after_good(**more: Any) -> dict[str, Any]:
     raise AssertionError("no seed gives this order")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pruner",
     [
         {"kind": "median", "warmup_steps": 4, "startup_trials": 1},
-        pytest.param({"kind": "successive_halving", "warmup_steps": 4, "reduction_factor": 2}, marks=pytest.mark.slow),
+        {"kind": "successive_halving", "warmup_steps": 4, "reduction_factor": 2},
     ],
 )
 def test_a_bad_trial_is_pruned_after_the_warm_up(tmp_path: Path, pruner: dict[str, Any]) -> None:

@@ -261,7 +261,7 @@ def test_a_method_that_reads_twice_serves_documents_alone() -> None:
         new_module("streams", document_labels, SETTINGS, model, TRAIN, 0)
 
 
-@pytest.mark.parametrize("at", [2, 5])
+@pytest.mark.parametrize("at", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_goes_on_exactly(at: int) -> None:
     data = StreamData(document_labels, SETTINGS, TRAIN, seed=3)
     whole = make(*METHODS_READ[0])

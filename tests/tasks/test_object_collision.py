@@ -202,7 +202,7 @@ def tiny(method: str) -> tuple[StreamModule, StreamData]:
     return module, StreamData(object_collision, settings, train, seed=3)
 
 
-@pytest.mark.parametrize("method", ["expire_span", "compressive"])
+@pytest.mark.parametrize("method", ["expire_span", pytest.param("compressive", marks=pytest.mark.slow)])
 def test_a_run_that_was_stopped_goes_on_exactly(method: str) -> None:
     undisturbed = toy.fit(*tiny(method))
     stopper = toy.StopAt(7)

@@ -45,7 +45,7 @@ def test_a_run_that_was_stopped_goes_on_exactly(text: str, method: str, stop: in
         assert torch.equal(tensor, again.model.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("method", methods.every_method())
+@pytest.mark.parametrize("method", methods.every_method("expire_span"))
 def test_four_groups_of_two_rows_train_as_eight_rows(text: str, method: str) -> None:
     whole, data = module_and_data(text, method, dropout=0.0, clip=0.5)
     fit(whole, data)

@@ -56,7 +56,7 @@ def test_draws_are_uniform_and_depend_on_seed_world_and_number_alone() -> None:
     assert torch.bincount(numbers.flatten(), minlength=7).min() > 0.9 * numbers.numel() / 7
 
 
-@pytest.mark.parametrize("make", WORLDS)
+@pytest.mark.parametrize("make", [*WORLDS[:-1], pytest.param(WORLDS[-1], marks=pytest.mark.slow)])
 def test_a_world_is_the_same_in_a_batch_and_alone(make: Make) -> None:
     many, ones = ManyWorlds(make(7, 0)), [OneWorld(make, number) for number in range(7)]
     seen, _ = many.reset(seed=4)

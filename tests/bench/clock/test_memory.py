@@ -93,14 +93,8 @@ def test_a_layers_static_memory_has_gradients_of_the_layer_alone(text: str) -> N
     assert found["extra"] > 4 * 4 * 12 * 16, "at least the memory that the layer carries"
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        "train memory",
-        pytest.param("evaluation memory", marks=pytest.mark.slow),
-        pytest.param("layer memory", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["train memory", "evaluation memory", "layer memory"])
 def test_extra_memory_grows_with_the_length_of_memory(text: str, what: str) -> None:
     cells = [
         tiny.spec(text, "transformer_xl", layers=1, settings={"memory_length": length}) for length in (16, 64, 256)
