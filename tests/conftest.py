@@ -18,9 +18,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell starts what it puts into the background with Ctrl-C ignored, and a process hands that on: the runs that tests
-# interrupt would not end.
+# A shell starts what it puts into the background with Ctrl-C ignored, `nohup` anything with SIGHUP, and a process hands
+# that on: the runs that tests interrupt would not end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A device's lock lies in the temporary folder. Each pytest worker has one of its own, which the processes that it
 # starts inherit, so that one test's clock keeps no other worker's cells waiting; pytest's own folders stay outside.
