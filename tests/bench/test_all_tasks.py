@@ -131,6 +131,7 @@ def test_every_method_is_trained_and_scored_on_every_task(tmp_path: Path, task: 
     assert all(value is not None and math.isfinite(value) for value in scores.values())
 
 
+@pytest.mark.slow
 def test_an_agent_is_evaluated_again_as_it_was_tested_and_with_other_spans(tmp_path: Path) -> None:
     spec = cell("corridor", "expire_span")
     result = run(tmp_path, spec)
@@ -167,6 +168,7 @@ def test_an_agent_is_evaluated_again_as_it_was_tested_and_with_other_spans(tmp_p
         evaluate(checkpoint, edit="shuffled")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ACTING)
 def test_each_score_of_a_tested_agent_is_of_who_it_is_named_after(tmp_path: Path, task: str) -> None:
     spec = cell(task, steps=2, validate_every=2, evaluation_batch_size=256)

@@ -34,7 +34,7 @@ def to_the_runner(runner: subprocess.Popen[str], number: signal.Signals) -> None
     [
         (in_the_group, signal.SIGINT),
         pytest.param(in_the_group, signal.SIGTERM, marks=pytest.mark.slow),
-        (to_the_runner, signal.SIGTERM),
+        pytest.param(to_the_runner, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(to_the_runner, signal.SIGHUP, marks=pytest.mark.slow),
     ],
     ids=["ctrl-c", "group", "terminated", "hung-up"],

@@ -48,12 +48,13 @@ def test_trials_is_the_total_over_all_runs(tmp_path: Path) -> None:
         assert len({line.parameters["train.x"] for line in sweep.lines()}) == 3, "a sweep that goes on repeats nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
     [
         signal.SIGKILL,
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        signal.SIGINT,
+        signal.SIGTERM,
     ],
 )
 def test_an_interrupted_trial_goes_on_under_its_number_from_its_checkpoint(tmp_path: Path, number: int) -> None:

@@ -100,7 +100,7 @@ KILLED = "its process ended without an answer (exit code -9)"
         pytest.param("raise", 1, 0, "error", BROKEN, marks=pytest.mark.slow),
         ("raise", FIRST_TURN + 2, 1, "error", BROKEN),
         pytest.param("kill", 1, 0, "error", KILLED, marks=pytest.mark.slow),
-        ("kill", FIRST_TURN + 2, 1, "error", KILLED),
+        pytest.param("kill", FIRST_TURN + 2, 1, "error", KILLED, marks=pytest.mark.slow),
         pytest.param("memory", 1, 0, "oom", "out of memory", marks=pytest.mark.slow),
         ("memory", FIRST_TURN, 0, "oom", "out of memory"),
     ],
