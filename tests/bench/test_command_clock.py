@@ -188,6 +188,7 @@ def test_flags_that_a_study_says_itself_are_refused_beside_one(
     assert f"{flags[0]}: does not go with a study" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_size_that_a_method_cannot_have_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clock", *TINY, "--methods", "adaptive_span", "--contexts", "64", "--alive", "1,0.25"]) == 0
     whole, quarter = last_line(capsys.readouterr().out)["rows"]

@@ -11,10 +11,9 @@ from bench.cell import build_parts
 from bench.clock import memory
 from bench.clock.contestant import Failure, Order
 from bench.clock.rounds import ask, ask_each
-from models.registry import load_file
+from models.registry import METHODS, load_file
 
 tiny = load_file(Path(__file__).with_name("tiny_cells.py"))
-methods = load_file(Path(__file__).parents[2] / "every_method.py")
 
 
 @pytest.fixture
@@ -105,10 +104,8 @@ def test_extra_memory_grows_with_the_length_of_memory(text: str, what: str) -> N
     assert extra[2] - extra[1] >= rows * 192 * 16 * 4
 
 
-@pytest.mark.parametrize(
-    "method",
-    methods.every_method("expire_span"),
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS.names())
 def test_evaluation_needs_less_than_training(text: str, method: str) -> None:
     cell = tiny.spec(text, method, evaluation_batch_size=4)
     assert measured(cell, "evaluation memory")["peak"] < measured(cell, "train memory")["peak"]
