@@ -196,7 +196,7 @@ def test_training_and_evaluation_are_what_a_loop_over_single_rows_gives(task: en
 
 
 @pytest.mark.parametrize("accumulation", [1, 4])
-@pytest.mark.parametrize("method", ["expire_span", pytest.param("transformer_xl", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", methods.every_method("expire_span"))
 def test_the_loss_is_the_weighted_sum_over_the_summed_weights_or_one(
     task: enwik8.Settings, method: str, accumulation: int
 ) -> None:
