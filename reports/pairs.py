@@ -35,9 +35,9 @@ def pairs(quality: QualityTable) -> list[Pair]:
     """All pairs of lines that share as many seeds as an interval needs; none where settings are being chosen."""
     if quality.split != "test":
         return []
+    scored = [(line, line.group.values(quality.metric, quality.split)) for line in quality.lines]
     found = []
-    for first, second in itertools.combinations(quality.lines, 2):
-        ours, theirs = (line.group.values(quality.metric, quality.split) for line in (first, second))
+    for (first, ours), (second, theirs) in itertools.combinations(scored, 2):
         difference = paired_difference(ours, theirs)
         if difference is not None and difference.p is not None:
             found.append(Pair(first, second, difference, difference.p))

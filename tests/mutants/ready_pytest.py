@@ -6,6 +6,7 @@ is a JSON list of pytest's arguments; the answer is a line of JSON with the exit
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -37,5 +38,6 @@ def run(arguments: list[str]) -> tuple[int, str]:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # pytest collects garbage as it ends, five times: what was imported here need not be gone through each time
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)
