@@ -87,6 +87,7 @@ def test_study_runs_and_is_reported(config: Path, checkout: Path, tmp_path: Path
 def test_running_one_method_again_keeps_the_others_measured(config: Path, checkout: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "tiny"
     command = [sys.executable, "-m", "bench", "run", "--config", str(config), "--out", str(out), "--quiet"]
+    command += ["--set", "wandb.mode=disabled"]
     subprocess.run(command, cwd=checkout, check=True, capture_output=True)
     (measured,) = (out / "clock").glob("*.json")
     cells = {method["cell"] for method in json.loads(measured.read_text())["methods"]}

@@ -25,6 +25,7 @@ METHODS = "full_attention+memory=none,transformer_xl,expire_span"
 SETTINGS = """
     train.steps=120 train.validate_every=15 train.checkpoint_every=3 train.log_every=2 train.batch_size=4
     train.block_length=16 train.evaluation_batch_size=2 backbone.width=32 backbone.dropout=0.1
+    clock.enabled=false wandb.mode=disabled
 """
 CHOSEN = [
     (moments.TRAINING, hunted.ONLY_RUNNER),

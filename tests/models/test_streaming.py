@@ -55,8 +55,8 @@ CASES = [
     for name in METHODS.names()
     for i, settings in enumerate(VARIANTS.get(name, [{}]))
     for impl in METHODS.card(name)["impls"]
-    # Where norms stand concerns the backbone, and caches: norms first, the keys of an empty slot are not zero. The first
-    # settings of each method tell.
+    # Where norms stand concerns the backbone, and caches: norms first, the keys of an empty slot are not zero. Each
+    # method's first settings tell.
     for pre_norm in ((False, True) if i == 0 else (False,))
 ]
 

@@ -38,6 +38,6 @@ def run(arguments: list[str]) -> tuple[int, str]:
 
 
 if __name__ == "__main__":
-    gc.freeze()  # pytest collects garbage as it ends, five times: what was imported here need not be gone through each time
+    gc.freeze()  # pytest collects garbage five times as it ends: what was imported here need not be gone through
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)
