@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.__main__ import main
 from bench.store import manifest
 from bench.store.result import Result
 from bench.store.statuses import Status
+from models.registry import METHODS
 from tasks.registry import TASKS
 
 CONFIG = """
@@ -58,11 +59,16 @@ DEEDS = {
 }
 
 
-def bench(checkout: Path, *words: object) -> tuple[int, dict[str, Any]]:
-    """The exit code and the last line of a command."""
-    command = [sys.executable, "-m", "bench", *map(str, words)]
-    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
-    return done.returncode, json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture
+def bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a command: its exit code and its last line. Cells have processes of their own all the same."""
+    monkeypatch.setattr(METHODS, "_plugins", {})
+
+    def run(*words: object) -> tuple[int, dict[str, Any]]:
+        code = main([str(word) for word in words])
+        return code, json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    return run
 
 
 def results(study: Path) -> dict[str, Result]:
@@ -76,7 +82,7 @@ def results(study: Path) -> dict[str, Result]:
 
 
 @pytest.mark.slow
-def test_every_way_to_end_is_stored_with_its_reason(checkout: Path, tmp_path: Path) -> None:
+def test_every_way_to_end_is_stored_with_its_reason(bench: Callable[..., Any], checkout: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(bytes(range(256)) * 16)
     config, study = tmp_path / "ways.yaml", tmp_path / "ways"
     config.write_text(CONFIG.format(text=tmp_path / "text"))
@@ -84,16 +90,16 @@ def test_every_way_to_end_is_stored_with_its_reason(checkout: Path, tmp_path: Pa
     for name, deed in DEEDS.items():
         (tmp_path / f"{name}.py").write_text(PLUGIN.format(name=name, deed=deed))
         plugins += ["--plugin", tmp_path / f"{name}.py"]
-    code, said = bench(checkout, "run", "--config", config, "--out", study, "--jobs", "2", *plugins)
+    code, said = bench("run", "--config", config, "--out", study, "--jobs", "2", *plugins)
     assert code == 1
     assert said["counts"] == {"ok": 1, "timeout": 1, "error": 1, "diverged": 1, "unsupported": 1}
 
     # What the device cannot compute is no failure.
     precision = ["--set", "trainer.precision=16-mixed", "--methods", "transformer_xl"]
-    code, said = bench(checkout, "run", "--config", config, "--out", study, *precision)
+    code, said = bench("run", "--config", config, "--out", study, *precision)
     assert code == 0
     assert said["counts"] == {"unsupported": 1}
-    assert bench(checkout, "status", study)[0] == 1
+    assert bench("status", study)[0] == 1
 
     found = results(study)
     assert {name: result.status for name, result in found.items()} == {
@@ -126,13 +132,11 @@ def test_every_way_to_end_is_stored_with_its_reason(checkout: Path, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_preset_quick_runs_on_every_task(checkout: Path, tmp_path: Path) -> None:
+def test_preset_quick_runs_on_every_task(bench: Callable[..., Any], tmp_path: Path) -> None:
     """With two of its methods, a short clock and nothing for W&B; `make bench` takes minutes more."""
     methods = "transformer_xl,expire_span"
     short = ("clock.rounds=1", "clock.steps=1", "clock.seconds=0", "clock.warmup_steps=2", "wandb.mode=disabled")
-    code, said = bench(
-        checkout, "run", "--preset", "quick", "--methods", methods, "--out", tmp_path / "quick", "--set", *short
-    )
+    code, said = bench("run", "--preset", "quick", "--methods", methods, "--out", tmp_path / "quick", "--set", *short)
     assert code == 0
     assert said["counts"] == {"ok": 2 * len(TASKS.names())}
     found = {}
