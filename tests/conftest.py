@@ -21,6 +21,9 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# What tests start need not compile the project each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A shell starts what it puts into the background with Ctrl-C ignored, `nohup` anything with SIGHUP, and a process hands
 # that on: the runs that tests interrupt would not end.
 signal.signal(signal.SIGINT, signal.default_int_handler)

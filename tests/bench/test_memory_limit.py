@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.__main__ import main
 from bench.executors import memory_cgroup, memory_limit, process
 from bench.executors.jobs import Job
 from bench.out_of_memory import is_out_of_memory
@@ -122,18 +123,20 @@ tasks:
 
 
 @pytest.mark.slow
-def test_a_cell_out_of_memory_is_a_result_and_its_neighbour_is_well(tmp_path: Path, checkout: Path) -> None:
+def test_a_cell_out_of_memory_is_a_result_and_its_neighbour_is_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config, out = tmp_path / "tight.yaml", tmp_path / "tight"
     text = tmp_path / "corpus.txt"
     text.write_bytes(b"the quick brown fox jumps over the lazy dog; " * 900)
     config.write_text(CONFIG.replace("TEXT", str(text)))
 
     def run(*flags: str) -> tuple[int, dict[str, Any], dict[str, dict[str, Any]]]:
-        command = [sys.executable, "-m", "bench", "run", "--config", str(config), "--out", str(out), "--jobs", "2"]
-        done = subprocess.run([*command, *flags], cwd=checkout, capture_output=True, text=True, timeout=280)
+        code = main(["run", "--config", str(config), "--out", str(out), "--jobs", "2", *flags])
+        said = json.loads(capsys.readouterr().out.splitlines()[-1])
         results = {path.parent.name: json.loads(path.read_text()) for path in out.glob("cells/*/result.json")}
         by_method = {name.split("--")[1]: result for name, result in results.items()}
-        return done.returncode, json.loads(done.stdout.splitlines()[-1]), by_method
+        return code, said, by_method
 
     code, said, results = run()
     assert (code, said["counts"]) == (1, {"ok": 1, "oom": 1})

@@ -133,25 +133,21 @@ def test_every_way_to_end_is_stored_with_its_reason(bench: Callable[..., Any], c
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_preset_quick_runs_on_every_task(bench: Callable[..., Any], tmp_path: Path) -> None:
-    """With two of its methods, a short clock and nothing for W&B; `make bench` takes minutes more."""
-    methods = "transformer_xl,expire_span"
+    """With one of its methods, a short clock and nothing for W&B; `make bench` takes minutes more."""
     short = ("clock.rounds=1", "clock.steps=1", "clock.seconds=0", "clock.warmup_steps=2", "wandb.mode=disabled")
-    code, said = bench("run", "--preset", "quick", "--methods", methods, "--out", tmp_path / "quick", "--set", *short)
+    words = ("--methods", "expire_span", "--out", tmp_path / "quick", "--set", *short)
+    code, said = bench("run", "--preset", "quick", *words)
     assert code == 0
-    assert said["counts"] == {"ok": 2 * len(TASKS.names())}
-    found = {}
+    assert said["counts"] == {"ok": len(TASKS.names())}
     for cell in manifest.read(tmp_path / "quick").cells:
         result = manifest.cell_folder(tmp_path / "quick", cell["cell"]).result()
         assert result is not None
         assert result.status is Status.OK
-        main = result.main_row(TASKS.card(cell["task"])["metric"])
-        assert main is not None
-        assert main.split == "test"
-        assert main.value is not None
+        row = result.main_row(TASKS.card(cell["task"])["metric"])
+        assert row is not None
+        assert row.split == "test"
+        assert row.value is not None
         if cell["task"] == "enwik8":
-            found[cell["method"] + cell["variant"]] = main.value
-    assert len(found) == 2
-    # 5.08 bits is what a byte costs by its frequency alone.
-    assert {name for name, bpb in found.items() if not 1 < bpb < 5.08} == set()
+            assert 1 < row.value < 5.08, "what a byte costs by its frequency alone"
     page = (tmp_path / "quick" / "report" / "report.md").read_text(encoding="utf-8")
     assert page.count(": time and memory") == len(TASKS.names())

@@ -145,7 +145,9 @@ def test_every_fault_fits_todays_code_and_names_a_test(checkout: Path) -> None:
 
 @pytest.mark.slow
 def test_the_named_tests_pass_where_there_is_no_fault(project: Project) -> None:
-    done = project.run(*dict.fromkeys(fault.caught_by for fault in faults.FAULTS), limit_s=280)
+    # One of each test's cases: what they are given differs, what they need of the project does not.
+    cases = {fault.caught_by.partition("[")[0]: fault.caught_by for fault in faults.FAULTS}
+    done = project.run(*cases.values(), limit_s=280)
     assert done.code == 0, done.output
 
 
