@@ -6,8 +6,6 @@ import itertools
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bench.__main__ import main
 from models.registry import load_file
 
 hunted = load_file(Path(__file__).with_name("hunted_study.py"))
@@ -23,7 +22,7 @@ moments = load_file(Path(__file__).with_name("moments.py"))
 
 METHODS = "full_attention+memory=none,transformer_xl,expire_span"
 SETTINGS = """
-    train.steps=120 train.validate_every=15 train.checkpoint_every=3 train.log_every=2 train.batch_size=4
+    train.steps=60 train.validate_every=10 train.checkpoint_every=3 train.log_every=2 train.batch_size=4
     train.block_length=16 train.evaluation_batch_size=2 backbone.width=32 backbone.dropout=0.1
     clock.enabled=false wandb.mode=disabled
 """
@@ -49,21 +48,13 @@ ATTEMPTS = 10
 
 
 @pytest.fixture(scope="module")
-def undisturbed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study as the command line plans and runs it, unwatched, with validations and checkpoints close together."""
     folder = tmp_path_factory.mktemp("undisturbed")
     text = folder / "corpus.txt"
     text.write_bytes(" ".join(str(n * n) for n in range(1700)).encode())
-    command = (
-        f"run --preset quick --tasks enwik8 --methods {METHODS} --jobs 2 --out {folder / 'study'} --set {SETTINGS}"
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *command.split(), f"task.enwik8.path={text}"],
-        cwd=checkout,
-        capture_output=True,
-        text=True,
-    )
-    assert json.loads(done.stdout.splitlines()[-1])["counts"] == {"ok": 3}, done
+    words = f"run --preset quick --tasks enwik8 --methods {METHODS} --jobs 2 --out {folder / 'study'} --set {SETTINGS}"
+    assert main([*words.split(), f"task.enwik8.path={text}"]) == 0
     return folder / "study"
 
 
