@@ -35,8 +35,8 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="sb", dir=os.environ["PYTEST_DEBUG_TEMPROOT"])
 atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
 
-# A module's card is found in its source each time it is asked for, thousands of times in these tests, which takes a good
-# part of their time. Here once for each content, which nothing can tell from finding it again.
+# A module's card is found in its source each time it is asked for: thousands of times in these tests, a good part of
+# what they take. Here once for each content, which nothing can tell from finding it again.
 _find_card = registry._find_card
 _find_card_in = functools.cache(lambda path, content: _find_card(path))
 registry._find_card = lambda path: _find_card_in(path, path.read_bytes())
