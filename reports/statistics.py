@@ -2,8 +2,7 @@
 
 Below three seeds there is no interval: with two, a t interval is so wide and so unsteady that it says nothing.
 
-Student's distribution is scipy's `special.stdtr`: `scipy.stats`, which has it by that function too, takes longer to
-import than the rest of a small report takes.
+Student's distribution is scipy's `special.stdtr`: `scipy.stats`, which calls it too, takes a second more to import.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def paired_difference(ours: Mapping[int, float], baseline: Mapping[int, float]) 
 
 
 def _standard_error(values: Sequence[float], mean: float) -> float:
-    """Of their mean."""
+    """The standard error of the values' mean, which is given."""
     n = len(values)
     return math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (n - 1)) / math.sqrt(n)
 

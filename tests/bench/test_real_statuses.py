@@ -139,7 +139,9 @@ def test_preset_quick_runs_on_every_task(bench: Callable[..., Any], tmp_path: Pa
     code, said = bench("run", "--preset", "quick", *words)
     assert code == 0
     assert said["counts"] == {"ok": len(TASKS.names())}
-    for cell in manifest.read(tmp_path / "quick").cells:
+    cells = manifest.read(tmp_path / "quick").cells
+    assert {cell["task"] for cell in cells} == set(TASKS.names())
+    for cell in cells:
         result = manifest.cell_folder(tmp_path / "quick", cell["cell"]).result()
         assert result is not None
         assert result.status is Status.OK
@@ -148,6 +150,6 @@ def test_preset_quick_runs_on_every_task(bench: Callable[..., Any], tmp_path: Pa
         assert row.split == "test"
         assert row.value is not None
         if cell["task"] == "enwik8":
-            assert 1 < row.value < 5.08, "what a byte costs by its frequency alone"
+            assert 1 < row.value < 5.08  # bits, which a byte costs by its frequency alone
     page = (tmp_path / "quick" / "report" / "report.md").read_text(encoding="utf-8")
     assert page.count(": time and memory") == len(TASKS.names())
